@@ -1,0 +1,1 @@
+"""CLIPSym: reflection axes and rotation centres in photographs (ICCV 2025)."""

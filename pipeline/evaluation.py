@@ -1,0 +1,70 @@
+"""A model on one test set: F1, baselines beside it, the precision-recall curve and overlays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pipeline.clipsym import CLIPSym
+from pipeline.figures import overlay
+from pipeline.packing import PackedSplit
+from pipeline.prediction import heat_maps
+from pipeline.scoring.baselines import centre_map, random_map
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts of a model and of the two baselines over one test set, and pictures of some of its images.
+
+    `overlays`: name of the image -> uint8 RGB [H, 2 W + gap, 3], the truth beside the heat map.
+    """
+
+    images: int
+    model: F1Counts
+    random: F1Counts
+    centre: F1Counts
+    overlays: dict[str, np.ndarray]
+
+    def summary(self, validation_threshold: float) -> dict[str, float | int | None]:
+        """The numbers that Git keeps, F1 in 0..1; F1 is None where the set has no ground truth."""
+        counts, best = self.model, self.model.best
+        if best is None:
+            return {"images": self.images, "max_f1": None}
+        chosen = int(np.abs(THRESHOLDS - validation_threshold).argmin())
+        return {
+            "images": self.images,
+            "max_f1": float(counts.f1[best]),
+            "precision": float(counts.precision[best]),
+            "recall": float(counts.recall[best]),
+            "threshold": float(THRESHOLDS[best]),
+            "f1_at_validation_threshold": float(counts.f1[chosen]),
+            "validation_threshold": float(THRESHOLDS[chosen]),
+            "random_map_f1": float(self.random.f1.max()),
+            "centre_map_f1": float(self.centre.f1.max()),
+        }
+
+    def curve(self) -> pd.DataFrame:
+        """One row for each of the 100 thresholds."""
+        counts = self.model
+        return pd.DataFrame(
+            {"threshold": THRESHOLDS, "precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+        )
+
+
+def evaluate(model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int, seed: int) -> Evaluation:
+    """Score the model on all samples of these splits, and draw `gallery` of them, evenly spread."""
+    images = sum(len(split) for split in splits)
+    drawn = set(np.linspace(0, images - 1, min(gallery, images)).round().astype(int))
+    counts, random, centre, overlays = F1Counts.zero(), F1Counts.zero(), F1Counts.zero(), {}
+    generator, position = np.random.default_rng(seed), 0
+    for split in splits:
+        for number, heat_map in heat_maps(model, split, batch, split.folder.parent.name):
+            truth = split.mask(number)
+            counts += count(heat_map, truth)
+            random += count(random_map(*truth.shape, generator), truth)
+            centre += count(centre_map(*truth.shape, split.task), truth)
+            if position in drawn:
+                overlays[split.name(number)] = overlay(split.native_image(number), heat_map, truth)
+            position += 1
+    return Evaluation(images, counts, random, centre, overlays)

@@ -1,0 +1,54 @@
+"""Pictures: overlays, contact sheets and precision-recall curves. Images are uint8 RGB [H, W, 3]."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.ndimage import binary_dilation
+
+GAP = 6  # pixels of white between pictures
+TRUTH = (60, 230, 90)  # green
+FADE = 0.35  # how bright the photograph stays under a heat map
+
+
+def overlay(image: np.ndarray, heat_map: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The image with its truth (bool [H, W]) in green, and beside it the image faded under the heat map in 0..1."""
+    marked = image.copy()
+    marked[binary_dilation(truth, iterations=1)] = TRUTH
+    heat = colormaps["inferno"](heat_map)[..., :3] * 255
+    shown = np.clip(image * FADE * (1 - heat_map[..., None]) + heat, 0, 255)
+    gap = np.full((len(image), GAP, 3), 255, np.uint8)
+    return np.concatenate([marked, gap, shown.astype(np.uint8)], axis=1)
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int, width: int) -> Image.Image:
+    """Pictures in rows of `columns`, each scaled to `width` pixels, on white."""
+    scaled = [Image.fromarray(p).resize((width, max(1, round(width * len(p) / p.shape[1])))) for p in pictures]
+    rows = [scaled[start : start + columns] for start in range(0, len(scaled), columns)]
+    heights = [max(picture.height for picture in row) + GAP for row in rows]
+    sheet = Image.new("RGB", (columns * (width + GAP), sum(heights) or 1), "white")
+    for number, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (column * (width + GAP), sum(heights[:number])))
+    return sheet
+
+
+def save_curve(curve: pd.DataFrame, path: Path, title: str) -> None:
+    """Precision against recall with lines of equal F1; `curve` has the columns precision, recall and f1."""
+    figure = Figure(figsize=(4.5, 4.2), layout="constrained")
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", title=title)
+    recall = np.linspace(0.01, 1, 200)
+    for level in np.arange(0.1, 1, 0.1):
+        precision = level * recall / np.where(2 * recall > level, 2 * recall - level, np.nan)
+        axes.plot(recall, precision, color="0.85", linewidth=0.8)
+        axes.annotate(f"{level:.1f}", (0.985, level / (2 - level)), color="0.6", fontsize=7, ha="right")
+    best = curve.loc[curve["f1"].idxmax()]
+    predicted = curve[curve["precision"] > 0]
+    axes.plot(predicted["recall"], predicted["precision"], color="tab:blue")
+    axes.plot(best["recall"], best["precision"], "o", color="tab:red", label=f"max F1 {best['f1']:.3f}")
+    axes.legend(loc="upper right")
+    figure.savefig(path, dpi=130)

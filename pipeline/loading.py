@@ -1,0 +1,110 @@
+"""Packed splits -> batches; training batches are augmented (METHOD section 3).
+
+Each image's augmentation is drawn from (seed, epoch, index) alone, so that it depends neither on the number of worker
+processes nor on where a run was taken up again.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms.v2 import functional as colour
+
+from pipeline.packing import PackedSplit
+
+TILT = 15.0  # degrees to either side, on top of a multiple of 90
+JITTER = 0.2  # brightness, contrast, saturation and hue
+JITTER_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class TrainingSet(Dataset):
+    """Augmented samples of several packed splits; an item is asked for as (epoch, index)."""
+
+    splits: Sequence[PackedSplit]
+    seed: int
+
+    def __len__(self) -> int:
+        return sum(len(split) for split in self.splits)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """An image, float32 [3, S, S] in 0..1, and its target, float32 [1, S, S] in 0..1."""
+        epoch, index = key
+        generator = np.random.default_rng((self.seed, epoch, index))
+        for split in self.splits:
+            if index < len(split):
+                return augment(_float_image(split.image(index)), torch.from_numpy(split.target(index))[None], generator)
+            index -= len(split)
+        raise IndexError(index)
+
+
+@dataclass(frozen=True)
+class EpochOrder(Sampler):
+    """The indices of one epoch in an order drawn from (seed, epoch); set `epoch` by making a new one."""
+
+    length: int
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self):
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        return ((self.epoch, int(index)) for index in order)
+
+
+def training_batches(dataset: TrainingSet, epoch: int, batch: int, workers: int) -> DataLoader:
+    """Batches (images [B, 3, S, S], targets [B, 1, S, S]) of one epoch, the last one possibly smaller."""
+    order = EpochOrder(len(dataset), dataset.seed, epoch)
+    return DataLoader(dataset, batch, sampler=order, num_workers=workers, pin_memory=torch.cuda.is_available())
+
+
+def evaluation_images(split: PackedSplit, numbers: Sequence[int]) -> torch.Tensor:
+    """float32 [B, 3, S, S] in 0..1 of the samples with these numbers."""
+    return torch.stack([_float_image(split.image(number)) for number in numbers])
+
+
+def augment(
+    image: torch.Tensor, target: torch.Tensor, generator: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn image [3, S, S] and target [1, S, S] alike by a random angle, black where nothing is; jitter the colours.
+
+    The angle is a random multiple of 90 degrees plus at most 15 to either side; both in one resampling.
+    """
+    angle = 90.0 * generator.integers(4) + generator.uniform(-TILT, TILT)
+    turned = rotate(torch.cat([image, target])[None], angle)[0]
+    image, target = turned[:3], turned[3:]
+    if generator.random() < JITTER_SHARE:
+        image = _jitter(image, generator)
+    return image, target
+
+
+def rotate(maps: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Turn maps [B, C, S, S] anticlockwise as seen on the screen, about the centre; bilinear, zero outside."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    source = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=maps.dtype, device=maps.device)
+    grid = F.affine_grid(source.expand(len(maps), -1, -1), list(maps.shape), align_corners=False)
+    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _jitter(image: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """Change brightness, contrast, saturation (factors 0.8 to 1.2) and hue (+-0.2 of a turn), in random order."""
+    factors = generator.uniform(1 - JITTER, 1 + JITTER, size=3)
+    steps = [
+        lambda x: colour.adjust_brightness(x, factors[0]),
+        lambda x: colour.adjust_contrast(x, factors[1]),
+        lambda x: colour.adjust_saturation(x, factors[2]),
+        lambda x: colour.adjust_hue(x, generator.uniform(-JITTER, JITTER)),
+    ]
+    for number in generator.permutation(len(steps)):
+        image = steps[number](image)
+    return image
+
+
+def _float_image(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).float() / 255

@@ -1,0 +1,11 @@
+"""The names that parameters choose from."""
+
+from typing import Literal
+
+Task = Literal["reflection", "rotation"]
+Dataset = Literal["dendi", "sdrw", "ldrs", "nyu", "photos"]
+Validation = Literal["held_out", "released"]
+PromptKind = Literal["sapg", "reflection_axis", "symmetry_axes", "objects_25", "random_letters", "none"]
+UpsamplerKind = Literal["equivariant", "plain"]
+Group = Literal["C4", "C8", "C16", "D4", "D8"]  # C: rotations; D: rotations and reflections
+Schedule = Literal["exp", "constant", "step", "cos"]

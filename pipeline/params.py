@@ -1,0 +1,199 @@
+"""params.yaml -> frozen objects. Unknown, missing and ill-typed keys are errors that name what is allowed.
+
+The comments in params.yaml say what each key means; no default stands here.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ParamsError
+from pipeline.names import Group, PromptKind, Schedule, Task, UpsamplerKind, Validation
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneParams(_Section):
+    """One entry of the catalogue of backbones."""
+
+    family: Literal["lite", "open_clip"]
+    model: str
+    pretrained: str
+    weights: Path | None
+    input_size: Annotated[int, Field(ge=32, strict=True)]
+    blocks: Annotated[tuple[Count, ...], Field(min_length=3, max_length=3)]
+    frozen: Annotated[int, Field(ge=0, strict=True)]
+    normalisation: Literal["released", "own"]
+    tower_lr: Annotated[float, Field(gt=0)]
+    decoder_lr: Annotated[float, Field(gt=0)]
+
+
+class EmbeddedParams(_Section):
+    """How much data is made."""
+
+    images: Annotated[int, Field(ge=8, strict=True)]
+
+
+class PublishedParams(_Section):
+    """Where the real data are."""
+
+    dendi: Path | None
+    pmc: Path | None
+    password: str
+
+
+class PromptParams(_Section):
+    """Which prompts are drawn."""
+
+    kind: PromptKind
+    count: Count
+    words: Count
+    vocabulary: Path | None
+
+
+class DecoderParams(_Section):
+    """The decoder's shape."""
+
+    upsampler: UpsamplerKind
+    group: Group
+    width: Annotated[int, Field(ge=4, multiple_of=4, strict=True)]
+
+
+class TrainParams(_Section):
+    """How the model is trained."""
+
+    datasets: Annotated[tuple[Literal["dendi", "sdrw", "ldrs", "nyu"], ...], Field(min_length=1)]
+    epochs: Count
+    batch: Count
+    schedule: Schedule
+    decay: Share
+    warmup: Annotated[int, Field(ge=0, strict=True)]
+    alpha: Annotated[float, Field(lt=1)]
+    gamma: Annotated[float, Field(ge=0)]
+    validate_every: Count
+    workers: Annotated[int, Field(ge=0, strict=True)]
+
+
+class EvaluateParams(_Section):
+    """How test sets are scored and shown."""
+
+    sdrw_validation: Validation
+    gallery: Annotated[int, Field(ge=0, strict=True)]
+
+
+class AblationParams(_Section):
+    """The axes of the grid and the size of its runs."""
+
+    backbone: Annotated[tuple[str, ...], Field(min_length=1)]
+    prompts: Annotated[tuple[PromptKind, ...], Field(min_length=1)]
+    upsampler: Annotated[tuple[UpsamplerKind, ...], Field(min_length=1)]
+    input_size: Annotated[int, Field(ge=32, strict=True)]
+    epochs: Count
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, strict=True)]
+    data: Literal["embedded", "published"]
+    task: Task
+    backbone: str
+    embedded: EmbeddedParams
+    published: PublishedParams
+    prompts: PromptParams
+    decoder: DecoderParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    ablation: AblationParams
+    backbones: dict[str, BackboneParams]
+
+    @property
+    def chosen(self) -> BackboneParams:
+        """The catalogue entry that `backbone` names."""
+        return self.backbones[self.backbone]
+
+    def cell(self, backbone: str, prompts: PromptKind, upsampler: UpsamplerKind) -> "Params":
+        """These parameters with those of one cell of the ablation grid in their place."""
+        entry = self.backbones[backbone].model_copy(update={"input_size": self.ablation.input_size})
+        return self.model_copy(
+            update={
+                "backbone": backbone,
+                "backbones": {**self.backbones, backbone: entry},
+                "prompts": self.prompts.model_copy(update={"kind": prompts}),
+                "decoder": self.decoder.model_copy(update={"upsampler": upsampler}),
+                "train": self.train.model_copy(update={"datasets": ("dendi",), "epochs": self.ablation.epochs}),
+            }
+        )
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """The parameters in a file. Raises ParamsError with one line for each key that is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: not found; run from the project's folder") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path}: expected a mapping of keys to values")
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_line(path, content, fault) for fault in error.errors())) from None
+    faults = [f"{path}: {fault}" for fault in _cross_checks(params)]
+    if faults:
+        raise ParamsError("\n".join(faults))
+    return params
+
+
+def _cross_checks(params: Params) -> list[str]:
+    """What no single key shows."""
+    names = sorted(params.backbones)
+    chosen = {"backbone": [params.backbone], "ablation.backbone": params.ablation.backbone}
+    faults = [
+        f"{key}: unknown backbone {name!r}; allowed: {', '.join(names)}{_suggestion(name, names)}"
+        for key, values in chosen.items() for name in values if name not in params.backbones
+    ]  # fmt: skip
+    if params.task == "rotation" and "dendi" not in params.train.datasets:
+        faults.append("train.datasets: only dendi has rotation centres; add it or set task: reflection")
+    if params.train.schedule == "cos" and params.train.warmup >= min(params.train.epochs, params.ablation.epochs) > 1:
+        faults.append("train.warmup: must be below train.epochs and ablation.epochs")
+    if all(name == "nyu" for name in params.train.datasets):
+        faults.append("train.datasets: nyu has no validation images; add dendi, sdrw or ldrs")
+    return faults
+
+
+def _line(path: Path, content: dict, fault: dict) -> str:
+    """One line on a fault that pydantic found."""
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        allowed = _siblings(fault["loc"])
+        return f"{path}: {key}: no such key; allowed: {', '.join(allowed)}{_suggestion(fault['loc'][-1], allowed)}"
+    if fault["type"] == "missing":
+        return f"{path}: {key}: missing"
+    return f"{path}: {key}: {fault['msg']}; got {fault['input']!r}"
+
+
+def _siblings(location: tuple) -> list[str]:
+    """The keys allowed beside the one at `location`."""
+    section = Params
+    for part in location[:-1]:
+        if section is None:
+            break
+        field = section.model_fields.get(part)
+        kind = field.annotation if field else BackboneParams
+        section = BackboneParams if part == "backbones" else kind
+    return sorted(section.model_fields)
+
+
+def _suggestion(word: object, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(str(word), allowed, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,36 @@
+"""A model over a packed split: heat maps at native size, and their F1 counts."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pipeline.clipsym import CLIPSym
+from pipeline.loading import evaluation_images
+from pipeline.packing import PackedSplit
+from pipeline.scoring.f1 import F1Counts, count
+
+
+@torch.no_grad()
+def heat_maps(model: CLIPSym, split: PackedSplit, batch: int, description: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Pairs of a sample's number and its heat map, float32 [height, width] in 0..1 at native size.
+
+    The model must be in evaluation mode; it is used on the device where it lies.
+    """
+    with tqdm(total=len(split), desc=description, unit="image", leave=False) as bar:
+        for start in range(0, len(split), batch):
+            numbers = range(start, min(start + batch, len(split)))
+            squares = model(evaluation_images(split, numbers).to(model.device)).sigmoid().float().cpu()
+            for number, square in zip(numbers, squares[:, 0]):
+                yield number, split.letterbox(number).native(square).numpy()
+                bar.update()
+
+
+def score(model: CLIPSym, splits: list[PackedSplit], batch: int, description: str) -> F1Counts:
+    """The F1 counts of all samples of these splits."""
+    total = F1Counts.zero()
+    for split in splits:
+        for number, heat_map in heat_maps(model, split, batch, description):
+            total += count(heat_map, split.mask(number))
+    return total

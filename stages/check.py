@@ -1,0 +1,20 @@
+"""Stage `check`: every key of params.yaml is allowed, and the weights of every chosen backbone are at hand."""
+
+from pathlib import Path
+
+from pipeline.backbones import require_weights
+from pipeline.params import load_params
+from stages.command import run_stage
+
+
+def check() -> None:
+    """Fail before any work is done; leave a mark that never changes, so that nothing reruns for its sake."""
+    params = load_params()
+    for name in {params.backbone, *params.ablation.backbone}:
+        require_weights(params.backbones[name])
+    Path("data").mkdir(exist_ok=True)
+    Path("data/checked").write_text("params.yaml and the weights of its backbones were checked\n")
+
+
+if __name__ == "__main__":
+    run_stage(check)

@@ -1,0 +1,39 @@
+"""Stage `evaluate`: the trained model on one test set; numbers under metrics/, curve and overlays under evaluation/."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.checkpoints import load_model
+from pipeline.datasets.catalogue import TEST_SETS
+from pipeline.evaluation import evaluate
+from pipeline.figures import contact_sheet, save_curve
+from pipeline.packing import packed_splits
+from pipeline.params import load_params
+from pipeline.training import best_device
+from stages.command import run_stage
+
+
+def main(test_set: str) -> None:
+    """Score one of dendi, sdrw, ldrs, mixed (SDRW and LDRS) and photos."""
+    params, folder = load_params(), Path("evaluation") / test_set
+    model, record = load_model(Path("models/main/model.safetensors"))
+    splits = packed_splits(Path("data/packed/model"), TEST_SETS[test_set], "test", params.task)
+    found = evaluate(model.to(best_device()), splits, params.train.batch, params.evaluate.gallery, params.seed)
+    summary = found.summary(record.threshold)
+    if summary["max_f1"] is None:
+        print(f"{test_set}: no ground truth for task {params.task}, so that there is no F1")
+    (folder / "gallery").mkdir(parents=True, exist_ok=True)
+    found.curve().to_csv(folder / "pr.csv", index=False)
+    save_curve(found.curve(), folder / "pr.png", f"{test_set}, {params.task}")
+    for name, picture in found.overlays.items():
+        Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")
+    contact_sheet(list(found.overlays.values()), columns=2, width=480).save(folder / "gallery.png")
+    path = Path("metrics") / f"{test_set}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({params.task: summary}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,27 @@
+"""Stage `report`: report/report.md with tables and pictures, and the ablation's figures under metrics/."""
+
+import json
+from pathlib import Path
+
+from pipeline.checkpoints import load_record
+from pipeline.datasets.catalogue import TEST_SETS
+from pipeline.params import load_params
+from pipeline.report import write_report
+from stages.command import run_stage
+
+
+def main() -> None:
+    """Collect what evaluation and the cells of the grid left."""
+    params = load_params()
+    summaries = {name: json.loads(Path("metrics", f"{name}.json").read_text()) for name in TEST_SETS}
+    axes = params.ablation
+    names = [f"{b}-{p}-{u}" for b in axes.backbone for p in axes.prompts for u in axes.upsampler]
+    cells = {name: json.loads(Path("models/ablation", name, "scores.json").read_text()) for name in names}
+    record = load_record(Path("models/main/model.safetensors"))
+    write_report(params, record, summaries, list(cells.values()), Path("evaluation"), Path("report"))
+    figures = {params.task: {name: {"max_f1": cell["max_f1"]} for name, cell in cells.items()}}
+    Path("metrics/ablation.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)

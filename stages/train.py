@@ -1,0 +1,20 @@
+"""Stage `train`: a model of the chosen parameters, under models/main."""
+
+from pathlib import Path
+
+from pipeline.packing import packed_splits
+from pipeline.params import load_params
+from pipeline.training import train
+from stages.command import run_stage
+
+
+def main() -> None:
+    """Train on the packed training splits, choose the best epoch on the validation splits."""
+    params, packed = load_params(), Path("data/packed/model")
+    training, validation = (packed_splits(packed, params.train.datasets, s, params.task) for s in ("train", "val"))
+    best = train(params, training, validation, Path("models/main"))
+    print(f"best epoch {best.epoch}: validation F1 {best.validation_f1:.3f} at threshold {best.threshold:.3f}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

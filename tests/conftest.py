@@ -1,0 +1,24 @@
+"""Options and fixtures of all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        type=Path,
+        default=Path(__file__).with_name("golden"),
+        metavar="DIR",
+        help="folder with recorded outputs of the released code (default: tests/golden)",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Path:
+    """The folder of recorded outputs."""
+    return request.config.getoption("--golden")
