@@ -155,9 +155,7 @@ def require_weights(config: BackboneParams) -> Path | None:
     tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
     if not tag:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(config.model)) or "none"
-        raise BackboneError(
-            f"pretrained: {config.pretrained!r} is no tag of {config.model} in open_clip (has: {known})"
-        )
+        raise BackboneError(f"open_clip has no tag {config.pretrained!r} for {config.model}; it has: {known}")
     try:
         return Path(open_clip.download_pretrained(tag))
     except Exception as error:  # the hub's client raises errors of several libraries

@@ -8,6 +8,11 @@ from pipeline.backbones import ImageTower
 from pipeline.decoder import Decoder
 
 
+def best_device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class CLIPSym(nn.Module):
     """The whole model. Text embeddings, [M, E] or None, are fixed: they are computed once and kept as a buffer."""
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from pipeline.backbones import embed_prompts
 from pipeline.checkpoints import ModelRecord, build_model, save_model
-from pipeline.clipsym import CLIPSym
+from pipeline.clipsym import CLIPSym, best_device
 from pipeline.loading import TrainingSet, training_batches
 from pipeline.loss import alpha_focal
 from pipeline.packing import PackedSplit
@@ -64,11 +64,6 @@ def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     vocabulary = read_vocabulary(params.prompts.vocabulary)
     prompts = draw(params.prompts.kind, params.prompts.count, params.prompts.words, vocabulary, params.seed)
     return build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True), prompts
-
-
-def best_device() -> torch.device:
-    """The GPU when there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _train_epoch(

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 from pipeline.checkpoints import load_model
+from pipeline.clipsym import best_device
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
 from pipeline.prediction import score
-from pipeline.training import best_device, train
+from pipeline.training import train
 from stages.command import run_stage
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.checkpoints import load_model
+from pipeline.clipsym import best_device
 from pipeline.datasets.catalogue import TEST_SETS
 from pipeline.evaluation import evaluate
 from pipeline.figures import contact_sheet, save_curve
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
-from pipeline.training import best_device
 from stages.command import run_stage
 
 
