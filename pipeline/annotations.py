@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.names import Task
+
 Point = tuple[float, float]
 
 
@@ -70,6 +72,10 @@ class Annotation:
     axes: tuple[ReflectionAxis, ...] = ()
     discs: tuple[ReflectionDisc, ...] = ()
     centres: tuple[RotationCentre, ...] = ()
+
+    def serves(self, task: Task) -> bool:
+        """Whether anything is marked for the task."""
+        return bool(self.axes or self.discs) if task == "reflection" else bool(self.centres)
 
     def to_dict(self) -> dict:
         """Plain lists and numbers, ready for JSON; `from_dict` is the inverse."""

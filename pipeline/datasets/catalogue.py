@@ -40,7 +40,7 @@ def read(dataset: Dataset, root: Path, task: Task, split: str, sdrw_validation: 
         return _sdrw(root, split, sdrw_validation, seed)
     if dataset == "ldrs":
         return ldrs.samples(root, split)
-    return {"nyu": nyu, "photos": photos}[dataset].samples(root)
+    return nyu.samples(root) if dataset == "nyu" else photos.samples(root, task)
 
 
 def _sdrw(root: Path, split: str, validation: Validation, seed: int) -> list[Sample]:

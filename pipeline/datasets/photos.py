@@ -7,16 +7,18 @@ from pathlib import Path
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
 from pipeline.errors import DataError
+from pipeline.names import Task
 
 MARKS = Path(__file__).with_name("photos.json")
 
 
-def samples(root: Path) -> list[Sample]:
-    """All photographs; `root` holds them as NAME.png or NAME.jpg beside `photos.json`."""
+def samples(root: Path, task: Task) -> list[Sample]:
+    """The photographs with marks for `task`; `root` holds them as NAME.png or NAME.jpg beside `photos.json`."""
     marks = json.loads((root / MARKS.name).read_text())
-    return [
+    photographs = [
         Sample(name, root / f"{name}{Path(entry['file']).suffix}", _annotation(entry)) for name, entry in marks.items()
     ]
+    return [photo for photo in photographs if photo.annotation.serves(task)]
 
 
 def _annotation(entry: dict) -> Annotation:
