@@ -21,14 +21,14 @@ class ModelRecord:
     """What a checkpoint's header tells about its weights.
 
     `params`: all parameters of the run; `prompts`: the M prompts; `epoch`: the one that the weights are of;
-    `validation_f1` in 0..1 and the `threshold` in 0..1 that gave it.
+    `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best on its validation images.
     """
 
     params: Params
     prompts: list[str]
     epoch: int
     validation_f1: float
-    threshold: float
+    thresholds: dict[str, float]
 
 
 def build_model(params: Params, prompts: list[str], text_embeddings: torch.Tensor | None, pretrained: bool) -> CLIPSym:

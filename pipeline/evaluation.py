@@ -59,7 +59,7 @@ def evaluate(model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int
     counts, random, centre, overlays = F1Counts.zero(), F1Counts.zero(), F1Counts.zero(), {}
     generator, position = np.random.default_rng(seed), 0
     for split in splits:
-        for number, heat_map in heat_maps(model, split, batch, split.folder.parent.name):
+        for number, heat_map in heat_maps(model, split, batch, split.dataset):
             truth = split.mask(number)
             counts += count(heat_map, truth)
             random += count(random_map(*truth.shape, generator), truth)

@@ -9,3 +9,12 @@ PromptKind = Literal["sapg", "reflection_axis", "symmetry_axes", "objects_25", "
 UpsamplerKind = Literal["equivariant", "plain"]
 Group = Literal["C4", "C8", "C16", "D4", "D8"]  # C: rotations; D: rotations and reflections
 Schedule = Literal["exp", "constant", "step", "cos"]
+
+# Test set -> the data sets whose test images it holds.
+TEST_SETS = {
+    "dendi": ("dendi",),
+    "sdrw": ("sdrw",),
+    "ldrs": ("ldrs",),
+    "mixed": ("sdrw", "ldrs"),
+    "photos": ("photos",),
+}

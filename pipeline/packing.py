@@ -73,6 +73,11 @@ class PackedSplit:
         return len(self._records)
 
     @property
+    def dataset(self) -> str:
+        """The data set's name: the split's folder lies in one of that name."""
+        return self.folder.parent.name
+
+    @property
     def size(self) -> int:
         """Side S of the square images in pixels."""
         return self._images.shape[1]

@@ -42,7 +42,7 @@ def write_report(
         f"Backbone `{params.backbone}` at {params.chosen.input_size} px, prompts `{params.prompts.kind}` "
         f"({len(record.prompts)}), {params.decoder.upsampler} upsampler ({params.decoder.group}), decoder width "
         f"{params.decoder.width}. Best epoch {record.epoch} of {params.train.epochs}, validation F1 "
-        f"{100 * record.validation_f1:.1f} at threshold {record.threshold:.3f}.",
+        f"{100 * record.validation_f1:.1f} (mean over data sets).",
         "## F1 by test set, in per cent",
         to_markdown(scores),
         note,

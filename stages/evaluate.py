@@ -7,9 +7,9 @@ from PIL import Image
 
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
-from pipeline.datasets.catalogue import TEST_SETS
 from pipeline.evaluation import evaluate
 from pipeline.figures import contact_sheet, save_curve
+from pipeline.names import TEST_SETS
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
 from stages.command import run_stage
@@ -21,7 +21,7 @@ def main(test_set: str) -> None:
     model, record = load_model(Path("models/main/model.safetensors"))
     splits = packed_splits(Path("data/packed/model"), TEST_SETS[test_set], "test", params.task)
     found = evaluate(model.to(best_device()), splits, params.train.batch, params.evaluate.gallery, params.seed)
-    summary = found.summary(record.threshold)
+    summary = found.summary(record.thresholds[test_set])
     if summary["max_f1"] is None:
         print(f"{test_set}: no ground truth for task {params.task}, so that there is no F1")
     (folder / "gallery").mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pipeline.checkpoints import load_record
-from pipeline.datasets.catalogue import TEST_SETS
+from pipeline.names import TEST_SETS
 from pipeline.params import load_params
 from pipeline.report import write_report
 from stages.command import run_stage

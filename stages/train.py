@@ -13,7 +13,7 @@ def main() -> None:
     params, packed = load_params(), Path("data/packed/model")
     training, validation = (packed_splits(packed, params.train.datasets, s, params.task) for s in ("train", "val"))
     best = train(params, training, validation, Path("models/main"))
-    print(f"best epoch {best.epoch}: validation F1 {best.validation_f1:.3f} at threshold {best.threshold:.3f}")
+    print(f"best epoch {best.epoch}: validation F1 {best.validation_f1:.3f}")
 
 
 if __name__ == "__main__":

@@ -16,13 +16,6 @@ SPLITS = {
     "photos": ("test",),
 }
 ROTATION_SETS = ("dendi", "photos")  # the others mark reflection axes only
-TEST_SETS = {
-    "dendi": ("dendi",),
-    "sdrw": ("sdrw",),
-    "ldrs": ("ldrs",),
-    "mixed": ("sdrw", "ldrs"),
-    "photos": ("photos",),
-}
 HELD_OUT = 0.15  # share of SDRW's training images
 
 

@@ -1,0 +1,35 @@
+# make repro: from nothing to a finished report on the embedded data.  make test: the tests.
+# Both make .venv first, from the pinned requirements. Another interpreter: make repro PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: repro test smoke lock
+
+repro: $(READY)
+	dvc repro
+	@cat report/f1.md
+	@echo "report: report/report.md"
+
+test: $(READY)
+	ruff check .
+	ruff format --check .
+	pytest
+
+smoke: $(READY)  ## the whole graph with few images and a tiny model, in a temporary clone
+	tests/smoke.sh
+
+lock: pyproject.toml  ## pin anew; needs uv
+	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | uv pip compile --universal --python-version 3.10 --no-annotate \
+	    --no-header --group dev --constraints - pyproject.toml --output-file requirements.txt
+
+# escnn asks for py3nj, which wants a Fortran compiler and serves SO(3) only; the two packages of weights ask for
+# libraries that are not needed to read the weights. Hence --no-deps.
+$(READY): requirements.txt requirements-no-deps.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	    { echo "$(PYTHON) is $$($(PYTHON) --version); needed: Python 3.10 to 3.12 (make PYTHON=python3.11)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	pip install --requirement requirements.txt
+	pip install --no-deps --requirement requirements-no-deps.txt
+	touch $@
