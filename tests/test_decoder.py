@@ -1,0 +1,125 @@
+"""The decoder against a slow formulation of METHOD section 4: one prompt at a time, attention written out."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pipeline.decoder import Decoder, from_released
+
+GRID, WIDTHS, TEXT_WIDTH, PROMPTS, WIDTH, HEADS = (2, 3), [5, 6, 7], 9, 4, 8, 4
+
+
+def decoder(text=True, kind="equivariant"):
+    torch.manual_seed(0)
+    text_width, prompts = (TEXT_WIDTH, PROMPTS) if text else (None, 1)
+    module = Decoder(WIDTHS, text_width, prompts, WIDTH, kind, "C4").double()
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "layer_norm" in name or name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter) / 4)
+    return module.eval()
+
+
+def inputs(class_token=True, text=True, batch=2):
+    torch.manual_seed(1)
+    tokens = math.prod(GRID) + class_token
+    features = [torch.randn(batch, tokens, width, dtype=torch.float64) for width in WIDTHS]
+    return features, torch.randn(PROMPTS, TEXT_WIDTH, dtype=torch.float64) if text else None, GRID
+
+
+def slow_layer(layer, x):
+    """x = LN1(x + attention(x)); x = LN2(x + MLP(x)), each head by itself."""
+    attention, size = layer.self_attn, WIDTH // HEADS
+    q, k, v = attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)
+    heads = []
+    for start in range(0, WIDTH, size):
+        part = slice(start, start + size)
+        weights = (q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(size)).softmax(-1)
+        heads.append(weights @ v[..., part])
+    x = slow_norm(layer.layer_norm1, x + attention.out_proj(torch.cat(heads, -1)))
+    return slow_norm(layer.layer_norm2, x + layer.mlp["fc2"](layer.mlp["fc1"](x).clamp(min=0)))
+
+
+def slow_norm(norm, x):
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
+
+
+def slow_decoder(module, features, text, grid):
+    total = module.decoder_linear_map.bias
+    for number in range(1 if text is None else len(text)):
+        x = module.reduces[0](features[2])
+        if text is not None:
+            x = module.film_mul(text[number]) * x + module.film_add(text[number])
+        x = slow_layer(module.layers[0], x)
+        x = slow_layer(module.layers[1], module.reduces[1](features[1]) + x)
+        x = slow_layer(module.layers[2], module.reduces[2](features[0]) + x)
+        total = total + module.decoder_linear_map.weight[0, number, 0, 0] * x
+    height, width = grid
+    tokens = total[:, 1:] if total.shape[1] > height * width else total  # drops the class token
+    return module.upsampler(tokens.reshape(-1, height, width, WIDTH).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("kind", ["equivariant", "plain"])
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize("class_token", [True, False])
+def test_equals_slow_formulation(class_token, text, kind):
+    module, given = decoder(text, kind), inputs(class_token, text)
+    output = module(*given)
+    assert output.shape == (2, 1, 16 * GRID[0], 16 * GRID[1])
+    torch.testing.assert_close(output, slow_decoder(module, *given), rtol=1e-9, atol=1e-9)
+
+
+def test_order_of_prompts_does_not_matter():
+    module, (features, text, grid) = decoder(), inputs()
+    expected, order = module(features, text, grid), torch.tensor([2, 0, 3, 1])
+    assert not torch.allclose(module(features, text[order], grid), expected)
+    with torch.no_grad():
+        module.decoder_linear_map.weight.copy_(module.decoder_linear_map.weight[:, order])
+    torch.testing.assert_close(module(features, text[order], grid), expected)
+
+
+def test_prompts_matter():
+    module, (features, text, grid) = decoder(), inputs()
+    assert not torch.allclose(module(features, text, grid), module(features, -text, grid))
+
+
+def test_batch_equals_one_by_one():
+    module, (features, text, grid) = decoder(), inputs(batch=3)
+    together = module(features, text, grid)
+    for number in range(3):
+        alone = module([f[number : number + 1] for f in features], text, grid)
+        torch.testing.assert_close(together[number : number + 1], alone)
+
+
+def test_every_parameter_learns():
+    module, given = decoder(), inputs()
+    (module(*given) * torch.randn(2, 1, 16 * GRID[0], 16 * GRID[1], dtype=torch.float64)).sum().backward()
+    idle = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not [name for name in idle if not name.endswith("k_proj.bias")]  # softmax does not see a shift of keys
+
+
+def test_no_text_has_no_film():
+    assert not [name for name, _ in decoder(text=False).named_parameters() if "film" in name]
+
+
+def test_width_of_mlp():
+    assert decoder().layers[0].mlp["fc1"].weight.shape == (2048, WIDTH)
+
+
+@pytest.mark.parametrize("kind", ["equivariant", "plain"])
+def test_from_released(kind):
+    source, target = decoder(kind=kind), decoder(kind=kind)
+    with torch.no_grad():
+        for parameter in target.parameters():
+            parameter.zero_()
+    called = {"plain": "upsample_layer."}.get(kind, "upsampler.")
+    released = {
+        called + name.removeprefix("upsampler.") if name.startswith("upsampler.") else name: value
+        for name, value in source.state_dict().items()
+    }
+    target.load_state_dict(from_released(released), strict=True)
+    torch.testing.assert_close(target(*inputs()), source(*inputs()), rtol=0, atol=0)
+    assert F.mse_loss(target(*inputs()), torch.zeros(2, 1, 32, 48).double()) > 0

@@ -1,0 +1,134 @@
+"""The whole graph as its users run it: real `dvc` commands in a copy of the project, on a small scale."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.small import shrink
+
+PROJECT = Path(__file__).parents[1]
+TEST_SETS = ("dendi", "sdrw", "ldrs", "mixed", "photos")
+
+
+def run(folder, *words, fails=False):
+    """What a command printed; it must succeed, or must fail."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(words, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert (done.returncode != 0) == fails, done.stdout
+    return done.stdout
+
+
+def commit(folder, message):
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", message)
+
+
+def f1(folder, test_set, task="reflection"):
+    return json.loads((folder / "metrics" / f"{test_set}.json").read_text())[task]["max_f1"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project's files under Git, with small parameters, after one `dvc repro`, committed."""
+    folder = tmp_path_factory.mktemp("clone")
+    files = run(PROJECT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    for file in files:
+        if (PROJECT / file).is_file() and not file.startswith("tests/golden/"):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes((PROJECT / file).read_bytes())
+    shrink(folder / "params.yaml")
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    run(folder, "git", "init", "--quiet", "--initial-branch=main")
+    commit(folder, "the project")
+    run(folder, "dvc", "repro")
+    commit(folder, "small run")
+    return folder
+
+
+def test_repro_leaves_a_report_and_small_metrics(project):
+    report = (project / "report/report.md").read_text()
+    for test_set in TEST_SETS:
+        summary = json.loads((project / f"metrics/{test_set}.json").read_text())["reflection"]
+        assert 0 <= summary["f1_at_validation_threshold"] <= summary["max_f1"] <= 1
+        assert summary["images"] > 0 and 0 < summary["centre_map_f1"] < 1
+        assert f"({test_set}-gallery.png)" in report and (project / f"report/{test_set}-gallery.png").stat().st_size > 999
+        assert len((project / f"evaluation/{test_set}/pr.csv").read_text().splitlines()) == 101
+    assert json.loads((project / "metrics/ablation.json").read_text())["reflection"]["tiny-none-plain"]["max_f1"] >= 0
+    assert "not comparable" in report.lower()
+
+
+def test_repro_again_does_nothing(project):
+    assert "Data and pipelines are up to date." in run(project, "dvc", "repro")
+    assert run(project, "git", "status", "--porcelain") == ""
+
+
+def test_git_keeps_metrics_and_ignores_data(project):
+    tracked = run(project, "git", "ls-files").splitlines()
+    assert {f"metrics/{name}.json" for name in (*TEST_SETS, "ablation")} <= set(tracked)
+    assert not [file for file in tracked if file.startswith(("data/raw/dendi/", "models/main/", "report/"))]
+
+
+def test_experiments_are_tracked_restored_and_compared(project, tmp_path):
+    before = {test_set: f1(project, test_set) for test_set in TEST_SETS}
+    printed = run(project, "dvc", "exp", "run", "-n", "plain", "-S", "decoder.upsampler=plain")
+    assert "Running stage 'train'" in printed and "Running stage 'ablation" not in printed
+    shown = run(project, "dvc", "exp", "show", "--csv")
+    rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(shown))}
+    assert rows["plain"]["decoder.upsampler"] == "plain"
+    assert float(rows["plain"]["metrics/dendi.json:reflection.max_f1"]) == pytest.approx(f1(project, "dendi"), rel=1e-3)
+    commit(project, "plain upsampler")
+
+    clone = tmp_path / "fresh"
+    run(tmp_path, "git", "clone", "--quiet", str(project), str(clone))
+    changes = json.loads(run(clone, "dvc", "metrics", "diff", "HEAD~1", "--json"))
+    change = changes["metrics/dendi.json"]["reflection.max_f1"]
+    assert change["old"] == pytest.approx(before["dendi"]) and change["new"] == pytest.approx(f1(project, "dendi"))
+
+    run(project, "git", "checkout", "--quiet", "HEAD~1", "--", "params.yaml")
+    printed = run(project, "dvc", "repro")
+    assert "Stage 'train' is cached - skipping run" in printed
+    assert {test_set: f1(project, test_set) for test_set in TEST_SETS} == before
+
+
+def test_rotation_switches_the_whole_graph(project):
+    run(project, "dvc", "exp", "run", "-S", "task=rotation")
+    assert 0 <= f1(project, "dendi", "rotation") <= 1 and f1(project, "photos", "rotation") is not None
+    assert json.loads((project / "metrics/sdrw.json").read_text()) == {"rotation": {"images": 0, "max_f1": None}}
+    assert "rotation" in json.loads((project / "metrics/ablation.json").read_text())
+    report = (project / "report/report.md").read_text()
+    assert "rotation" in report.splitlines()[0] and "sdrw-gallery.png" not in report
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("trian", {}, "trian: no such key; allowed: ablation, backbone,"),
+        ("task", "reflexion", "task: Input should be 'reflection' or 'rotation'; got 'reflexion'"),
+        ("backbone", "metaklip", "unknown backbone 'metaklip'; allowed: clip, clip_l14,"),
+    ],
+)
+def test_a_misspelt_parameter_stops_before_any_work(project, key, value, expected):
+    original = (project / "params.yaml").read_text()
+    try:
+        (project / "params.yaml").write_text(yaml.safe_dump({**yaml.safe_load(original), key: value}))
+        printed = run(project, "dvc", "repro", fails=True)
+    finally:
+        (project / "params.yaml").write_text(original)
+    assert "params.yaml: " in printed and expected in printed
+    assert "Traceback" not in printed and "Running stage 'fetch" not in printed
+
+
+def test_missing_weights_stop_before_any_work_and_say_both_ways(project):
+    printed = run(project, "dvc", "exp", "run", "-S", "backbone=metaclip", fails=True)
+    run(project, "git", "checkout", "--quiet", "HEAD", "--", "params.yaml")
+    assert "they come from the hub" in printed and "backbones.NAME.weights" in printed
+    assert "Running stage 'fetch" not in printed and "Traceback" not in printed

@@ -1,0 +1,186 @@
+"""The upsamplers: the fast convolution is the plain one, turning the input turns the output, the state is weights."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.upsampler import EquivariantUpsampler, PlainUpsampler, build_upsampler, conv_after_x4, enn, group_space
+
+GROUPS = ("C4", "C8", "C16", "D4", "D8")
+LAYERS = ("lifting", "upsampler.1", "upsampler.4", "pool")
+side = st.integers(1, 7)
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def upsampler(group="C8", seed=0):
+    """Small, in float64, with random biases as well."""
+    torch.manual_seed(seed)
+    module = (build_upsampler("equivariant", 4, group) if group else PlainUpsampler(4)).double()
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    return module
+
+
+def run(module, x):
+    with torch.no_grad():
+        return module(x)
+
+
+def error(output, expected):
+    """The largest deviation, relative to how much the expected map varies."""
+    return ((output - expected).abs().max() / expected.std()).item()
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(batch=st.integers(1, 3), channels=st.integers(1, 4), out=st.integers(1, 4), height=side, width=side)
+def test_conv_after_x4_is_the_plain_formulation(batch, channels, out, height, width):
+    torch.manual_seed(height * 8 + width)
+    x, weight, bias = random(batch, channels, height, width), random(out, channels, 3, 3), random(out)
+    expected = F.conv2d(F.interpolate(x, scale_factor=4, mode="bilinear"), weight, bias, padding=1)
+    torch.testing.assert_close(conv_after_x4(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 3), (4, 4), (26, 26)])
+def test_conv_after_x4_on_the_edges_of_shape(shape):
+    torch.manual_seed(0)
+    x, weight, bias = random(2, 3, *shape), random(2, 3, 3, 3), random(2)
+    expected = F.conv2d(F.interpolate(x, scale_factor=4, mode="bilinear"), weight, bias, padding=1)
+    torch.testing.assert_close(conv_after_x4(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_conv_after_x4_gradients():
+    torch.manual_seed(0)
+    inputs = [tensor.requires_grad_() for tensor in (random(2, 2, 2, 3), random(2, 2, 3, 3), random(2))]
+    assert torch.autograd.gradcheck(conv_after_x4, inputs)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_equals_escnn_modules(group):
+    ours, space = upsampler(group), group_space(group)
+    scalars, one = (enn.FieldType(space, n * [space.trivial_repr]) for n in (4, 1))
+    wide, half, quarter = (enn.FieldType(space, n * [space.regular_repr]) for n in (4, 2, 1))
+    pairs = {"lifting": (scalars, wide), "upsampler.1": (wide, half), "upsampler.4": (half, quarter)}
+    convs = {n: enn.R2Conv(*types, 3, padding=1) for n, types in {**pairs, "pool": (quarter, one)}.items()}
+    for name, conv in convs.items():
+        conv.train().load_state_dict(dict(ours.get_submodule(name).named_parameters()), strict=False)
+    escnn = enn.SequentialModule(
+        convs["lifting"],
+        enn.R2Upsampling(wide, 4, mode="bilinear", align_corners=False),
+        convs["upsampler.1"],
+        enn.ReLU(half),
+        enn.R2Upsampling(half, 4, mode="bilinear", align_corners=False),
+        convs["upsampler.4"],
+        enn.ReLU(quarter),
+        convs["pool"],
+    ).double()
+    x = random(2, 4, 3, 5)
+    assert error(ours(x), escnn(enn.GeometricTensor(x, scalars)).tensor) < 1e-6
+
+
+def test_plain_equals_released_order():
+    ours = upsampler(None)
+    first, second, third = (ours[name] for name in ("0", "3", "6"))
+    x = random(2, 4, 3, 5)
+    half = F.interpolate(first(x).relu(), scale_factor=4, mode="bilinear")
+    quarter = F.interpolate(second(half).relu(), scale_factor=4, mode="bilinear")
+    assert error(ours(x), third(quarter)) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 5), (3, 6)])
+@pytest.mark.parametrize("group", GROUPS)
+def test_equivariant(group, shape):
+    module, x = upsampler(group).eval(), random(1, 4, *shape)
+    expected = run(module, x)
+    assert expected.shape == (1, 1, 16 * shape[0], 16 * shape[1])
+    for turns in (1, 2, 3):
+        assert error(run(module, x.rot90(turns, (2, 3))), expected.rot90(turns, (2, 3))) < 1e-5
+    flips = [error(run(module, x.flip(axis)), expected.flip(axis)) for axis in (2, 3)]
+    if group.startswith("D"):
+        assert max(flips) < 1e-5
+    else:
+        assert min(flips) > 1e-2
+
+
+def test_plain_is_not_equivariant():
+    module, x = upsampler(None), random(1, 4, 4, 4)
+    expected = run(module, x)
+    assert error(run(module, x.rot90(1, (2, 3))), expected.rot90(1, (2, 3))) > 1e-2
+    assert error(run(module, x.flip(3)), expected.flip(3)) > 1e-2
+
+
+def test_state_is_weights_and_biases_under_the_released_names():
+    equivariant = {f"{layer}.{kind}" for layer in LAYERS for kind in ("weights", "bias")}
+    plain = {f"{layer}.{kind}" for layer in "036" for kind in ("weight", "bias")}
+    for module, names in ((EquivariantUpsampler(4, "C8"), equivariant), (PlainUpsampler(4), plain)):
+        for mode in (True, False):
+            run(module.train(mode), torch.randn(1, 4, 2, 2))
+            assert set(module.state_dict()) == names == {name for name, _ in module.named_parameters()}
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_state_loads_in_either_mode(saved, loaded):
+    source, target, x = upsampler(seed=1).train(saved), upsampler(seed=2).train(loaded), random(1, 4, 3, 3)
+    expected, before = run(source, x), run(target, x)
+    target.load_state_dict(source.state_dict(), strict=True)
+    torch.testing.assert_close(run(target, x), expected, rtol=0, atol=0)
+    assert not torch.equal(before, expected)
+
+
+def optimiser_step(module):
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.1)
+    module(random(1, 4, 2, 2)).square().sum().backward()
+    optimiser.step()
+
+
+def copied_in_place(module):
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+
+
+def loaded(module):
+    module.load_state_dict(upsampler(seed=3).state_dict())
+
+
+def moving_average(module):
+    averaged = torch.optim.swa_utils.AveragedModel(upsampler(seed=4))
+    averaged.update_parameters(module)
+    for parameter, mean in zip(module.parameters(), averaged.module.parameters()):
+        parameter.data = mean.data * 2
+
+
+@pytest.mark.parametrize("change", [optimiser_step, copied_in_place, loaded, moving_average])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_no_stale_filter_in_evaluation_mode(change, mode):
+    module, x = upsampler().eval(), random(1, 4, 3, 3)
+    with mode():
+        before = module(x).clone()
+    change(module)
+    expected = module.train()(x)  # with gradients: expanded anew
+    fresh = upsampler(seed=9)
+    fresh.load_state_dict(module.state_dict())
+    with mode():
+        after = module.eval()(x)
+        torch.testing.assert_close(after, expected, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(after, fresh(x), rtol=1e-9, atol=1e-9)
+        assert not torch.allclose(after, before)
+
+
+def test_copies_and_other_precisions_follow_their_own_weights():
+    module, x = upsampler().eval(), random(1, 4, 3, 3)
+    expected = run(module, x)
+    twin = copy.deepcopy(module)
+    copied_in_place(twin)
+    assert error(run(twin, x), expected) > 1e-2
+    assert error(run(module, x), expected) == 0
+    assert error(run(module.float(), x.float()), expected.float()) < 1e-4
