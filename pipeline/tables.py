@@ -61,9 +61,9 @@ def published(method: str, test_set: str, task: str) -> float | None:
     return PUBLISHED[column].get(method) if column in PUBLISHED else None
 
 
-def to_markdown(table: pd.DataFrame, missing: str = "-") -> str:
-    """A Markdown table with one decimal a figure."""
-    return table.to_markdown(index=False, floatfmt=".1f", missingval=missing)
+def to_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table with one decimal a figure and a dash where there is none."""
+    return table.astype(object).where(table.notna(), None).to_markdown(index=False, floatfmt=".1f", missingval="-")
 
 
 def _published_cell(cell: dict) -> float | None:

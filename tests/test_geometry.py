@@ -1,0 +1,148 @@
+"""The letterbox: sizes by hand, pixels against a plain reference, a drawn blob that keeps its place."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.geometry import Letterbox
+
+SHAPES = [(90, 130), (130, 90), (417, 417), (20, 31), (7, 5), (500, 333), (1, 500), (500, 1), (1, 1), (640, 100)]
+sides = st.integers(1, 300)
+checked = settings(derandomize=True, deadline=None, max_examples=50)  # the same examples each time, however slow
+
+
+def inside(letterbox):
+    (top, left), (height, width) = letterbox.offset, letterbox.content
+    return np.s_[top : top + height, left : left + width]
+
+
+def bilinear(image, shape):
+    """Half-pixel centres, no anti-aliasing, not rounded."""
+
+    def neighbours(source, target):
+        place = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+        lower = np.floor(place).astype(int)
+        return lower, np.minimum(lower + 1, source - 1), place - lower
+
+    (top, bottom, y), (left, right, x) = (neighbours(*pair) for pair in zip(image.shape, shape, strict=False))
+    y, x, image = y[:, None, None], x[None, :, None], image.astype(float)
+    upper = image[top][:, left] * (1 - x) + image[top][:, right] * x
+    lower = image[bottom][:, left] * (1 - x) + image[bottom][:, right] * x
+    return upper * (1 - y) + lower * y
+
+
+def blob(shape, x, y, sigma):
+    """A Gaussian bump, 1 at its centre; integer coordinates are pixel centres."""
+    rows, columns = np.indices(shape)
+    return np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)).astype(np.float32)
+
+
+def centre_of(values):
+    rows, columns = np.indices(values.shape)
+    return np.array([(columns * values).sum(), (rows * values).sum()]) / values.sum()
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "content", "offset", "region"),
+    [
+        ((90, 130), 417, (289, 417), (64, 0), (64, 352, 0, 417)),  # 288.7 rows: 64.2 to 352.8
+        ((130, 90), 417, (417, 289), (0, 64), (0, 417, 64, 352)),
+        ((480, 640), 417, (313, 417), (52, 0), (52, 364, 0, 417)),  # 312.75 rows: 52.1 to 364.9
+        ((300, 300), 417, (417, 417), (0, 0), (0, 417, 0, 417)),
+        ((100, 200), 224, (112, 224), (56, 0), (56, 168, 0, 224)),
+        ((3, 280), 224, (2, 224), (111, 0), (110, 113, 0, 224)),  # 2.4 rows: 110.8 to 113.2
+        ((1, 500), 417, (1, 417), (208, 0), (208, 209, 0, 417)),  # 0.8 rows: 208.1 to 208.9
+        ((500, 1), 417, (417, 1), (0, 208), (0, 417, 208, 209)),
+        ((1, 5000), 417, (1, 417), (208, 0), (208, 209, 0, 417)),
+        ((1, 1), 417, (417, 417), (0, 0), (0, 417, 0, 417)),
+    ],
+)
+def test_sizes_by_hand(shape, size, content, offset, region):
+    letterbox = Letterbox(*shape, size)
+    assert (letterbox.content, letterbox.offset, letterbox.region) == (content, offset, region)
+
+
+@checked
+@given(sides, sides, st.integers(8, 80))
+def test_content_and_region_lie_inside_the_square(height, width, size):
+    letterbox = Letterbox(height, width, size)
+    top, bottom, left, right = letterbox.region
+    assert max(letterbox.content) == size and min(letterbox.content) >= 1
+    for side, start, first, last in zip(letterbox.content, letterbox.offset, (top, left), (bottom, right), strict=True):
+        assert 0 <= start and size - start - side in (start, start + 1)  # the odd black line comes after
+        assert 0 <= first < last <= size
+        assert abs(first - start) <= 1 and abs(last - start - side) <= 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [64, 97])
+def test_image_is_bilinear_and_rounded(shape, size):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    letterbox = Letterbox(*shape, size)
+    square = letterbox.image(image)
+    assert square.shape == (size, size, 3) and square.dtype == np.uint8
+    difference = square[inside(letterbox)] - bilinear(image, letterbox.content)
+    assert np.abs(difference).max() <= 0.5 + 0.01  # rounded, not cut off; 0.01 for float32
+
+
+@checked
+@given(sides, sides, st.sampled_from([32, 61]))
+def test_black_bars_around_a_plain_image(height, width, size):
+    letterbox = Letterbox(height, width, size)
+    expected = np.zeros((size, size), np.uint8)
+    expected[inside(letterbox)] = 201
+    square = letterbox.image(np.full((height, width, 3), 201, np.uint8))
+    np.testing.assert_array_equal(square, np.stack([expected] * 3, axis=2))
+    target = letterbox.target(np.full((height, width), 201, np.float32))
+    np.testing.assert_array_equal(target, expected)
+
+
+@checked
+@given(sides, sides, st.sampled_from([32, 61]))
+def test_target_takes_the_pixel_at_floor_of_i_in_over_out(height, width, size):
+    letterbox = Letterbox(height, width, size)
+    target = np.arange(height * width, dtype=np.float32).reshape(height, width)
+    found, (rows, columns) = letterbox.target(target)[inside(letterbox)], letterbox.content
+    assert found.dtype == np.float32 and found.shape == (rows, columns)
+    for row, column in {(0, 0), (rows // 2, columns // 3), (rows // 3, columns // 2), (rows - 1, columns - 1)}:
+        assert found[row, column] == target[int(row * height / rows), int(column * width / columns)]
+
+
+def test_target_by_hand():
+    np.testing.assert_array_equal(Letterbox(3, 3, 5).target(np.diag([1.0, 2, 3]))[[0, 2, 4], [0, 2, 4]], [1, 2, 3])
+    assert Letterbox(1, 3, 5).target(np.array([[7.0, 8, 9]]))[2].tolist() == [7, 7, 8, 8, 9]  # not 7 7 8 9 9
+    assert Letterbox(1, 5, 3).target(np.array([[5.0, 6, 7, 8, 9]]))[1].tolist() == [5, 6, 8]
+
+
+@pytest.mark.parametrize("shape", [(90, 130), (260, 160), (64, 64), (40, 31)])
+@pytest.mark.parametrize("size", [96, 201])
+def test_a_blob_keeps_its_place(shape, size):
+    letterbox, scale = Letterbox(*shape, size), size / max(shape)
+    place = np.array([shape[1] * 0.6, shape[0] * 0.4])
+    expected = (place + 0.5) * scale - 0.5 + letterbox.offset[::-1]
+    drawn = blob(shape, *place, 4)
+    picture = np.stack([np.round(255 * drawn).astype(np.uint8)] * 3, axis=2)
+    np.testing.assert_allclose(centre_of(letterbox.image(picture)[..., 0].astype(float)), expected, atol=0.3)
+    np.testing.assert_allclose(centre_of(letterbox.target(drawn)), expected, atol=0.75)
+    native = letterbox.native(torch.from_numpy(blob((size, size), *expected, 4 * scale))).numpy()
+    np.testing.assert_allclose(centre_of(native), place, atol=max(1, 1 / scale))
+
+
+@checked
+@given(sides, sides, st.sampled_from([32, 61]))
+def test_native_of_a_constant(height, width, size):
+    native = Letterbox(height, width, size).native(torch.full((size, size), 0.25))
+    assert native.shape == (height, width)
+    torch.testing.assert_close(native, torch.full((height, width), 0.25))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_native_of_a_ramp_runs_from_the_first_to_the_last_pixel_of_the_region(shape):
+    letterbox, (height, width) = Letterbox(*shape, 96), shape
+    top, bottom, left, right = letterbox.region
+    row, column = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    native = letterbox.native(row + 100 * column)
+    rows, columns = np.linspace(top, bottom - 1, height), np.linspace(left, right - 1, width)
+    np.testing.assert_allclose(native.numpy(), rows[:, None] + 100 * columns, atol=1e-2)

@@ -1,0 +1,139 @@
+"""Masks and targets: small ones by hand, the blur against a plain convolution."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
+from pipeline.targets import blurred, mask, native_target, normalised, reflection_instances, rotation_orders
+
+checked = settings(derandomize=True, deadline=None, max_examples=100)  # the same examples each time, however slow
+CLIP = {"reflection": np.float32(0.21260943), "rotation": np.float32(0.01)}
+
+
+def axes(*ends):
+    return Annotation(axes=tuple(ReflectionAxis(*end) for end in ends))
+
+
+def disc(x, y, radius=0.0):
+    return ReflectionDisc(((x, y - radius), (x, y + radius), (x - radius, y), (x + radius, y)))
+
+
+def centres(*marks):
+    return Annotation(centres=tuple(RotationCentre(*mark) for mark in marks))
+
+
+def plain_blur(marked, side):
+    """A 2-D convolution pixel by pixel; borders reflect without repeating the edge."""
+
+    def reflect(index, length):
+        index = abs(index) % max(2 * (length - 1), 1)
+        return min(index, 2 * (length - 1) - index)
+
+    reach, (height, width) = side // 2, marked.shape
+    kernel = {
+        (dy, dx): np.exp(-(dy**2 + dx**2) / (2 * 4.0**2))
+        for dy in range(-reach, reach + 1)
+        for dx in range(-reach, reach + 1)
+    }
+    total, found = sum(kernel.values()), np.zeros(marked.shape)
+    for y, x in np.ndindex(*marked.shape):
+        values = (k * marked[reflect(y + dy, height), reflect(x + dx, width)] for (dy, dx), k in kernel.items())
+        found[y, x] = sum(values) / total
+    return found
+
+
+def test_axes_are_numbered_and_the_larger_number_stands():
+    instances = reflection_instances(axes((0, 1, 4, 1), (2, 3, 2, 0), (0, 0, 0, 0)), 4, 5)
+    expected = [
+        [3, 0, 2, 0, 0],
+        [1, 1, 2, 1, 1],
+        [0, 0, 2, 0, 0],
+        [0, 0, 2, 0, 0],
+    ]
+    assert instances.dtype == np.int32
+    np.testing.assert_array_equal(instances, expected)
+
+
+def test_coordinates_are_truncated_and_clipped():
+    np.testing.assert_array_equal(mask(axes((0.9, 1.9, 2.99, 1.1)), "reflection", 3, 4)[1], [True, True, True, False])
+    np.testing.assert_array_equal(mask(axes((-0.9, 0, -0.1, 2)), "reflection", 3, 2), [[True, False]] * 3)
+    np.testing.assert_array_equal(mask(axes((-9, 2, 30, 2)), "reflection", 3, 4).sum(axis=1), [0, 0, 4])
+    assert not mask(axes((-9, -3, 30, -3), (4, 0, 4, 3)), "reflection", 3, 4).any()
+
+
+@checked
+@given(*[st.floats(-10, 30)] * 4)
+def test_the_direction_of_an_axis_does_not_matter(x1, y1, x2, y2):
+    one, other = (mask(axes(ends), "reflection", 20, 17) for ends in ((x1, y1, x2, y2), (x2, y2, x1, y1)))
+    if x1 != x2:
+        np.testing.assert_array_equal(one, other)
+
+
+def test_ellipses_are_filled_and_cover_axes():
+    annotation = Annotation(axes((0, 5, 10, 5)).axes, (disc(5, 5, 3), disc(9.7, 9.2)))
+    instances = reflection_instances(annotation, 12, 11)
+    assert instances[5].tolist() == [1, 1, *[1001] * 6, 1, 1, 1]  # from 2 to 7, 8 being reached by no vertex
+    assert instances[9, 9] == 1002 and (instances == 1002).sum() == 1
+    assert set(np.unique(instances)) == {0, 1, 1001, 1002}
+    assert 28 <= (instances == 1001).sum() <= 38  # the area, 28.3, and up to half the outline, 9.4
+    overlapping = reflection_instances(Annotation(discs=(disc(5, 5, 4), disc(5, 5, 40))), 11, 11)
+    assert (overlapping == 1002).all()
+
+
+def test_no_marks():
+    for task in ("reflection", "rotation"):
+        marked = mask(Annotation(), task, 3, 4)
+        assert marked.shape == (3, 4) and marked.dtype == bool and not marked.any()
+
+
+@pytest.mark.parametrize(("fold", "value"), [(0, 255), (2, 1), (3, 2), (6, 5), (29, 19), (1, 1), (13, 1), (360, 1)])
+def test_orders_of_rotation(fold, value):
+    orders = rotation_orders(centres((2.9, 1.2, fold)), 3, 4)
+    assert orders[1, 2] == value and np.count_nonzero(orders) == 1
+
+
+def test_centres_outside_are_not_painted_and_the_larger_class_stands():
+    outside = centres((-1, 0, 2), (4, 0, 2), (0, 3, 2), (0, -1.5, 2), (99, 99, 0))
+    assert not rotation_orders(outside, 3, 4).any()
+    truncated = rotation_orders(centres((-0.9, 2.9, 8), (3.9, -0.5, 8)), 3, 4)
+    assert np.argwhere(truncated).tolist() == [[0, 3], [2, 0]]
+    for order in ((5, 3), (3, 5)):
+        assert rotation_orders(centres(*((1.2, 1.7, fold) for fold in order)), 3, 4)[1, 1] == 4
+    assert rotation_orders(centres((1, 1, 0), (1.5, 1.5, 29)), 3, 4)[1, 1] == 255
+
+
+@pytest.mark.parametrize(("task", "side"), [("reflection", 5), ("rotation", 11)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 3), (6, 13), (14, 12)])
+def test_blur_is_a_convolution_with_reflecting_borders(task, side, shape):
+    for share in (0.05, 0.4, 1.1):
+        marked = np.random.default_rng(3).random(shape) < share
+        marked[0, 0] = True
+        found = blurred(marked, task)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, plain_blur(marked, side), atol=1e-6)
+        np.testing.assert_array_equal(native_target(marked, task), np.minimum(found, CLIP[task]))
+
+
+def test_targets_are_clipped():
+    line, cross = np.zeros((2, 21, 21), bool)
+    line[10] = cross[10] = cross[:, 10] = True
+    assert blurred(line, "reflection").max() == pytest.approx(CLIP["reflection"], abs=1e-6)  # hence the clipping value
+    assert blurred(cross, "reflection").max() > 0.3 and native_target(cross, "reflection").max() == CLIP["reflection"]
+    point = mask(centres((10, 10, 0)), "rotation", 21, 21)
+    target = native_target(point, "rotation")
+    assert target[10, 10] == target.max() == CLIP["rotation"] and np.count_nonzero(target) == 121
+    assert blurred(point, "rotation").sum() == pytest.approx(1, abs=1e-5)
+
+
+@checked
+@given(st.floats(1e-4, 10))
+def test_normalised(peak):
+    target = normalised(np.array([[0, peak / 2, peak]], np.float32))
+    assert target.dtype == np.float32 and 0 == target[0, 0] <= target.max() < 1
+    np.testing.assert_allclose(target[0], np.array([0, peak / 2, peak]) / (peak + 1e-5), rtol=1e-5)
+
+
+def test_an_empty_target_stays_empty():
+    np.testing.assert_array_equal(normalised(np.zeros((2, 3), np.float32)), np.zeros((2, 3)))
