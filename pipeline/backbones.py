@@ -10,7 +10,7 @@ import logging
 import math
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -139,7 +139,7 @@ def embed_prompts(config: BackboneParams, prompts: list[str]) -> torch.Tensor | 
     if config.family == "lite":
         return _minilm(prompts)
     model = _open_clip(config, pretrained=True).eval()
-    return model.encode_text(open_clip.get_tokenizer(config.model)(prompts), normalize=False)
+    return model.encode_text(_tokenizer(config)(prompts), normalize=False)
 
 
 def require_weights(config: BackboneParams) -> Path | None:
@@ -215,6 +215,18 @@ def _from_hub(tag: dict) -> Path:
             return Path(cached)
     model_info(repository, timeout=10)  # fails at once without a network, where the download would try for a minute
     return Path(open_clip.download_pretrained(tag))
+
+
+def _tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
+    """The tokenizer of an open_clip model. CLIP's ships with open_clip; SigLIP's lies beside its weights at the hub."""
+    local = config.weights and (config.weights / "tokenizer.json").is_file()
+    try:
+        return open_clip.get_tokenizer(f"local-dir:{config.weights}" if local else config.model)
+    except OSError as error:
+        raise BackboneError(
+            f"the tokenizer of {config.model} comes from the hub, or from a folder that holds all of the hub's files "
+            f"(backbones.NAME.weights in params.yaml): {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _local_weights(path: Path) -> Path:

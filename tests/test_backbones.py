@@ -12,12 +12,14 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 from skimage import data as photographs
 
+from pipeline import backbones
 from pipeline.backbones import IMAGENET, build_image_tower, embed_prompts, require_weights, sine_position
 from pipeline.errors import BackboneError
 from pipeline.params import load_params
 
 CATALOGUE = load_params(Path(__file__).parents[1] / "params.yaml").backbones
 OPEN_CLIP = sorted(name for name, entry in CATALOGUE.items() if entry.family == "open_clip" and name != "clip_l14")
+TINY = CATALOGUE["tiny"].model
 
 
 def entry(name, **changes):
@@ -38,17 +40,6 @@ def photograph(name):
 def features(tower, images):
     with torch.no_grad():
         return tower(images)
-
-
-@pytest.fixture(scope="module")
-def clip():
-    """The paper's tower with random weights, and open_clip's full one with the same weights."""
-    config = CATALOGUE["clip"]
-    full = open_clip.create_model(config.model, load_weights=False, force_image_size=config.input_size).visual.eval()
-    tower = build_image_tower(config, pretrained=False).eval()
-    state = full.state_dict()
-    tower.visual.load_state_dict({name: state[name] for name in tower.visual.state_dict()})
-    return tower, full
 
 
 @pytest.fixture(scope="module")
@@ -74,32 +65,29 @@ def test_catalogue_entry(name):
     assert not [n for n in names if n.split(".")[-1] in ("proj",) or "ln_post" in n or "attn_pool" in n]
 
 
-def test_clip_features_are_the_blocks_of_the_full_transformer(clip):
-    tower, full = clip
-    torch.manual_seed(0)
-    images, outputs = torch.rand(1, 3, 417, 417), {}
+def test_clip_features_are_the_blocks_of_the_full_transformer():
+    """Of the same weights; and the last row and column of 417 pixels are never seen."""
+    config = CATALOGUE["clip"]
+    full = open_clip.create_model(config.model, load_weights=False, force_image_size=config.input_size).visual.eval()
+    tower, state = build_image_tower(config, pretrained=False).eval(), full.state_dict()
+    tower.visual.load_state_dict({name: state[name] for name in tower.visual.state_dict()})
+    images = torch.rand(1, 3, 417, 417).repeat(2, 1, 1, 1)
+    images[1, :, 416], images[1, :, :, 416] = 0, 1
+    outputs = []
     for number in (4, 7, 10):
-        full.transformer.resblocks[number - 1].register_forward_hook(
-            lambda module, given, output, number=number: outputs.__setitem__(number, output)
-        )
+        full.transformer.resblocks[number - 1].register_forward_hook(lambda *call: outputs.append(call[-1]))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET)
-    features(full, (images - mean) / std)
+    features(full, (images[:1] - mean) / std)
     found, grid = features(tower, images)
-    assert grid == (26, 26) and [f.shape for f in found] == [(1, 677, 768)] * 3
-    for number, feature in zip((4, 7, 10), found):
-        torch.testing.assert_close(feature, outputs[number], rtol=1e-4, atol=1e-4)
-
-
-def test_clip_does_not_see_the_last_row_and_column(clip):
-    first = torch.rand(1, 3, 417, 417)
-    second = first.clone()
-    second[..., 416, :], second[..., 416] = 0, 1
-    for one, other in zip(features(clip[0], first)[0], features(clip[0], second)[0]):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert grid == (26, 26) and [f.shape for f in found] == [(2, 677, 768)] * 3
+    for feature, output in zip(found, outputs):
+        torch.testing.assert_close(feature[:1], output, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(feature[1:], output, rtol=1e-4, atol=1e-4)
 
 
 def test_siglip_has_no_class_token():
-    found, grid = features(build_image_tower(CATALOGUE["siglip"], pretrained=False).eval(), torch.rand(1, 3, 417, 417))
+    tower = build_image_tower(entry("siglip", blocks=(1, 2, 3)), pretrained=False).eval()
+    found, grid = features(tower, torch.rand(1, 3, 417, 417))
     assert grid == (26, 26) and [f.shape for f in found] == [(1, 676, 768)] * 3
 
 
@@ -129,7 +117,7 @@ def test_lite_weights_are_the_pretrained_ones(lite):
 def test_lite_statistics_stay_and_frozen_parameters_do_not_learn(lite):
     lite.train()
     before = {name: buffer.clone() for name, buffer in lite.named_buffers()}
-    sum(f.square().mean() for f in lite(photograph("astronaut"))[0]).backward()
+    sum(f.square().mean() for f in lite(torch.rand(2, 3, 64, 64))[0]).backward()
     assert all(torch.equal(before[name], buffer) for name, buffer in lite.named_buffers())
     learning = {name for name, parameter in lite.named_parameters() if parameter.grad is not None}
     frozen = tuple(f"blocks.{number}." for number in range(CATALOGUE["lite"].frozen))
@@ -145,11 +133,10 @@ def test_lite_grid(lite, size):
 
 
 def test_sine_position():
-    code = sine_position(3, 5, 16)
+    code, (row, column) = sine_position(3, 5, 16), torch.tensor([1.0, 2.0])
     assert code.shape == (15, 16) and len(code.unique(dim=0)) == 15
-    torch.testing.assert_close(code[7, [0, 4, 8, 12]], torch.tensor([1.0, 1.0, 2.0, 2.0]).sin().where(
-        torch.tensor([True, False, True, False]), torch.tensor([1.0, 1.0, 2.0, 2.0]).cos()
-    ))  # fmt: skip
+    expected = torch.stack([row.sin(), row.cos(), column.sin(), column.cos()])
+    torch.testing.assert_close(code[7, [0, 4, 8, 12]], expected)
 
 
 @pytest.mark.parametrize("name", ["lite", "tiny"])
@@ -189,3 +176,91 @@ def test_tiny():
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
     assert embeddings[0].shape == (1, 64)
     assert torch.equal(embeddings[0], embeddings[1]) and not torch.equal(embeddings[0], embeddings[2])
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model of open_clip, and the folder where its weights lie in several forms."""
+    torch.manual_seed(5)
+    model, folder = open_clip.create_model(TINY, load_weights=False).eval(), tmp_path_factory.mktemp("weights")
+    state = model.state_dict()
+    torch.save(state, folder / "plain.pt")
+    torch.save({"epoch": 1, "state_dict": state}, folder / "training.pt")
+    save_file(state, folder / "plain.safetensors")
+    for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"):
+        (folder / name.split(".")[1]).mkdir()
+        save = save_file if name.endswith("safetensors") else torch.save
+        save(state, folder / name.split(".")[1] / name)
+    return model, folder
+
+
+@pytest.mark.parametrize("form", ["plain.pt", "training.pt", "plain.safetensors", "safetensors", "bin"])
+def test_local_weights(saved, form):
+    model, folder = saved
+    config, state = entry("tiny", weights=folder / form), model.visual.state_dict()
+    own = build_image_tower(config).visual.state_dict()
+    assert own and all(torch.equal(value, state[name]) for name, value in own.items())
+    tokens = open_clip.get_tokenizer(TINY)(["cat dog"])
+    torch.testing.assert_close(embed_prompts(config, ["cat dog"]), features(model.encode_text, tokens))
+
+
+def test_position_embeddings_are_interpolated_as_released(saved):
+    """Bicubically, with half-pixel centres and without anti-aliasing (METHOD section 4)."""
+    model, folder = saved
+    native = model.visual.positional_embedding.detach()
+    own = build_image_tower(entry("tiny", weights=folder / "plain.pt", input_size=417)).visual.positional_embedding
+    grid = native[1:].T.reshape(1, -1, 14, 14)
+    expected = F.interpolate(grid, size=(26, 26), mode="bicubic", align_corners=False)[0].flatten(1).T
+    torch.testing.assert_close(own.detach(), torch.cat([native[:1], expected]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lite", "tiny"])
+@pytest.mark.parametrize("form", ["random.pt", "random.safetensors", "empty.pt", "list.pt", "other.pt", "no", "folder"])
+def test_unusable_weights(tmp_path, name, form):
+    for file in ("random.pt", "random.safetensors"):
+        (tmp_path / file).write_bytes(bytes(range(1, 256)) * 20)
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "folder").mkdir()
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(BackboneError, match=form):
+        build_image_tower(entry(name, weights=tmp_path / form))
+
+
+@pytest.mark.parametrize("error", [OSError("no route to host"), OSError()])
+def test_missing_weights_name_both_ways(monkeypatch, error):
+    def unreachable(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(backbones, "_from_hub", unreachable)
+    with pytest.raises(BackboneError) as caught:
+        build_image_tower(CATALOGUE["clip"])
+    for words in (
+        "ViT-B-16-quickgelu",
+        "huggingface.co/timm/vit_base_patch16_clip_224.openai",
+        "weights",
+        "params.yaml",
+    ):
+        assert words in str(caught.value)
+
+
+def test_unknown_names():
+    with pytest.raises(BackboneError, match="'nonsense'.*openai.*metaclip_400m"):
+        build_image_tower(entry("clip", pretrained="nonsense"))
+    with pytest.raises(BackboneError, match="nonsense"):
+        build_image_tower(entry("tiny", model="nonsense"))
+    with pytest.raises(BackboneError, match="nonsense"):
+        build_image_tower(entry("lite", pretrained="nonsense"))
+
+
+def test_lite_may_be_random():
+    first, second = (build_image_tower(entry("lite", pretrained="random")) for _ in range(2))
+    assert not torch.equal(first.stem[0].weight, second.stem[0].weight)
+
+
+def test_another_activation_is_an_error(monkeypatch, tmp_path):
+    """open_clip itself only warns, and only if it resolves the tag."""
+    (tmp_path / "weights.pt").touch()
+    monkeypatch.setattr(backbones, "_from_hub", lambda tag: tmp_path / "weights.pt")
+    with pytest.raises(BackboneError, match="(?i)quick.?gelu"):
+        build_image_tower(entry("clip", model="ViT-B-16"))

@@ -69,7 +69,9 @@ def test_equals_escnn_modules(group):
     scalars, one = (enn.FieldType(space, n * [space.trivial_repr]) for n in (4, 1))
     wide, half, quarter = (enn.FieldType(space, n * [space.regular_repr]) for n in (4, 2, 1))
     pairs = {"lifting": (scalars, wide), "upsampler.1": (wide, half), "upsampler.4": (half, quarter)}
-    convs = {n: enn.R2Conv(*types, 3, padding=1, recompute=True) for n, types in {**pairs, "pool": (quarter, one)}.items()}
+    convs = {
+        n: enn.R2Conv(*types, 3, padding=1, recompute=True) for n, types in {**pairs, "pool": (quarter, one)}.items()
+    }
     for name, conv in convs.items():
         conv.train().load_state_dict(dict(ours.get_submodule(name).named_parameters()), strict=False)
     escnn = enn.SequentialModule(

@@ -1,0 +1,128 @@
+"""Checkpoints: what is loaded equals what was saved; any other file is named as what it is not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from pipeline.backbones import embed_prompts
+from pipeline.checkpoints import ModelRecord, build_model, load_model, load_record, save_model
+from pipeline.errors import CheckpointError
+from pipeline.params import load_params
+
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+PROMPTS = ["cat dog", "fire hydrant vögel"]
+
+
+def tiny(kind="sapg", upsampler="equivariant"):
+    """Parameters of a model that is quick to make."""
+    ablation = PARAMS.ablation.model_copy(update={"input_size": 64})
+    decoder = PARAMS.decoder.model_copy(update={"width": 8})
+    return PARAMS.model_copy(update={"ablation": ablation, "decoder": decoder}).cell("tiny", kind, upsampler)
+
+
+def saved(path, params):
+    """A model and its record, after they were written to `path`."""
+    torch.manual_seed(3)
+    prompts = [] if params.prompts.kind == "none" else PROMPTS
+    model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
+    record = ModelRecord(params, prompts, 7, 0.25, {"dendi": 0.5, "sdrw": 0.125})
+    save_model(path, model, record)
+    return model, record
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    saved(tmp_path / "model.safetensors", tiny())
+    return tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize("upsampler", ["equivariant", "plain"])
+@pytest.mark.parametrize("kind", ["sapg", "none"])
+@pytest.mark.parametrize("mode", [True, False])
+def test_loaded_model_gives_the_same_output(tmp_path, kind, upsampler, mode):
+    path = tmp_path / "folder" / "model.safetensors"
+    torch.manual_seed(3)
+    model, record = saved(path, tiny(kind, upsampler))
+    save_model(path, model.train(mode), record)
+    loaded, found = load_model(path)
+    assert found == record and not loaded.training
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), model.eval()(images))
+    assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_header_holds_params_and_prompts(checkpoint):
+    with safe_open(checkpoint, framework="pt") as file:
+        header = {key: json.loads(value) for key, value in file.metadata().items()}
+    assert header["prompts"] == PROMPTS and header["epoch"] == 7 and header["validation_f1"] == 0.25
+    assert header["params"] == tiny().model_dump(mode="json")
+    assert load_record(checkpoint).params == tiny()
+
+
+def test_saving_again_replaces_the_file(checkpoint):
+    before = load_file(checkpoint)
+    model, record = load_model(checkpoint)
+    with torch.no_grad():
+        model.decoder.decoder_linear_map.bias.add_(1)
+    save_model(checkpoint, model, record)
+    after = load_file(checkpoint)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder.decoder_linear_map.bias"} and len(list(checkpoint.parent.iterdir())) == 1
+
+
+def test_a_save_that_fails_leaves_the_old_file(checkpoint, monkeypatch):
+    before = checkpoint.read_bytes()
+    model, record = load_model(checkpoint)
+
+    def disk_full(state, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pipeline.checkpoints.save_file", disk_full)
+    with pytest.raises(OSError, match="no space"):
+        save_model(checkpoint, model, record)
+    assert checkpoint.read_bytes() == before
+
+
+def test_missing(tmp_path):
+    with pytest.raises(CheckpointError, match="nowhere.safetensors.*dvc repro train"):
+        load_model(tmp_path / "nowhere.safetensors")
+
+
+def rewritten(checkpoint, state=None, **header):
+    """The checkpoint with another state or other entries of its header."""
+    with safe_open(checkpoint, framework="pt") as file:
+        save_file(state or load_file(checkpoint), checkpoint, metadata={**file.metadata(), **header})
+
+
+def older_params():
+    """Parameters with a key that is not known any more."""
+    return json.dumps({**tiny().model_dump(mode="json"), "sead": 1})
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(bytes(range(256)) * 4),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(path.read_bytes()[:100]),
+        lambda path: torch.save({"a": torch.zeros(1)}, path),
+        lambda path: save_file({"a": torch.zeros(1)}, path),
+        lambda path: save_file({"a": torch.zeros(1)}, path, metadata={"params": "{}"}),
+        lambda path: rewritten(path, prompts="not JSON"),
+        lambda path: rewritten(path, params=older_params()),
+        lambda path: rewritten(path, state={"a": torch.zeros(1)}),
+        lambda path: (path.unlink(), path.mkdir()),
+    ],
+    ids="empty random short cut pickle foreign partial json older state folder".split(),
+)
+def test_broken_or_foreign(checkpoint, breaking):
+    breaking(checkpoint)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load_model(checkpoint)

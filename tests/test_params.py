@@ -1,0 +1,183 @@
+"""params.yaml: what is committed loads, and what is wrong is named with what is allowed."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import ParamsError
+from pipeline.params import load_params
+
+COMMITTED = Path(__file__).parents[1] / "params.yaml"
+CONTENT = yaml.safe_load(COMMITTED.read_text())
+DELETED = object()
+
+
+def changed(changes):
+    """The committed content with other values under some dotted keys."""
+    content = copy.deepcopy(CONTENT)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = content
+        for name in sections:
+            section = section[name]
+        if value is DELETED:
+            del section[last]
+        else:
+            section[last] = value
+    return content
+
+
+def load(tmp_path, changes):
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(changed(changes)))
+    return load_params(path)
+
+
+def faults(tmp_path, changes):
+    """The lines of the message, each of which names the file."""
+    with pytest.raises(ParamsError) as caught:
+        load(tmp_path, changes)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{tmp_path / 'changed.yaml'}: ") for line in lines)
+    return lines
+
+
+def test_committed():
+    params = load_params(COMMITTED)
+    assert params.chosen is params.backbones[params.backbone]
+    assert params.model_dump(mode="json") == CONTENT
+    assert load_params(COMMITTED) == params
+
+
+def test_frozen():
+    params = load_params(COMMITTED)
+    with pytest.raises(ValidationError):
+        params.seed = 1
+    with pytest.raises(ValidationError):
+        params.chosen.input_size = 1
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        # unknown keys
+        ("sead", 1, ["no such key", "seed", "task", "did you mean 'seed'?"]),
+        ("zzzzzz", 1, ["no such key", "backbones"]),
+        ("train.epoch", 1, ["no such key", "epochs", "warmup", "did you mean 'epochs'?"]),
+        ("backbones.lite.model_name", "x", ["no such key", "input_size", "weights", "did you mean 'model'?"]),
+        # missing keys
+        ("task", DELETED, ["missing"]),
+        ("train", DELETED, ["missing"]),
+        ("decoder.group", DELETED, ["missing"]),
+        ("backbones.clip.blocks", DELETED, ["missing"]),
+        # values outside what is allowed
+        ("task", "axes", ["reflection", "rotation", "axes"]),
+        ("data", "real", ["embedded", "published", "real"]),
+        ("decoder.group", "C5", ["C4", "C8", "C16", "D4", "D8", "C5"]),
+        ("decoder.upsampler", "bilinear", ["equivariant", "plain", "bilinear"]),
+        ("decoder.width", 30, ["multiple of 4", "30"]),
+        ("prompts.kind", "sapq", ["sapg", "reflection_axis", "objects_25", "none", "sapq"]),
+        ("train.schedule", "cosine", ["exp", "constant", "step", "cos", "cosine"]),
+        ("train.decay", 0.0, ["greater than 0", "0.0"]),
+        ("train.decay", 1.5, ["less than or equal to 1", "1.5"]),
+        ("train.alpha", 1.0, ["less than 1", "1.0"]),
+        ("train.epochs", 0, ["greater than or equal to 1", "0"]),
+        ("train.datasets", [], ["at least 1"]),
+        ("seed", -1, ["greater than or equal to 0", "-1"]),
+        ("embedded.images", 3, ["greater than or equal to 8", "3"]),
+        ("evaluate.sdrw_validation", "test", ["held_out", "released", "test"]),
+        ("backbones.tiny.family", "timm", ["lite", "open_clip", "timm"]),
+        ("backbones.tiny.normalisation", "imagenet", ["released", "own", "imagenet"]),
+        ("backbones.tiny.blocks", [1, 2], ["at least 3", "[1, 2]"]),
+        ("backbones.tiny.tower_lr", 0, ["greater than 0", "0"]),
+        # types
+        ("seed", "zero", ["integer", "'zero'"]),
+        ("seed", True, ["integer", "True"]),
+        ("seed", 1.5, ["integer", "1.5"]),
+        ("train", 3, ["3"]),
+        ("train.epochs", "many", ["integer", "'many'"]),
+        ("train.gamma", "two", ["number", "'two'"]),
+        ("train.datasets", "dendi", ["tuple", "'dendi'"]),
+        ("backbones.tiny.input_size", 224.5, ["integer", "224.5"]),
+        ("backbones", ["lite"], ["dictionary"]),
+        # what no single key shows
+        ("backbone", "lightt", ["unknown backbone 'lightt'", "allowed", "clip", "siglip"]),
+        ("backbone", "siglop", ["did you mean 'siglip'?"]),
+        ("train.warmup", 24, ["below train.epochs and ablation.epochs"]),
+    ],
+)
+def test_one_fault(tmp_path, key, value, words):
+    (line,) = faults(tmp_path, {key: value})
+    assert line.startswith(f"{tmp_path / 'changed.yaml'}: {key}: ")
+    message = line.removeprefix(str(tmp_path))
+    assert not [word for word in words if word not in message]
+
+
+@pytest.mark.parametrize(
+    "key, value, named",
+    [
+        ("train.datasets", ["dendi", "coco"], "train.datasets.1: "),
+        ("ablation.prompts", ["sapg", "nothing"], "ablation.prompts.1: "),
+        ("backbones.tiny.blocks", [1, 2, "three"], "backbones.tiny.blocks.2: "),
+        ("backbones.tiny.blocks", [0, 1, 2], "backbones.tiny.blocks.0: "),
+        ("ablation.backbone", ["tiny", "huge"], "ablation.backbone: unknown backbone 'huge'"),
+    ],
+)
+def test_fault_inside_a_list(tmp_path, key, value, named):
+    assert len([line for line in faults(tmp_path, {key: value}) if named in line]) == 1
+
+
+def test_all_faults_at_once(tmp_path):
+    changes = {"sead": 1, "task": "axes", "decoder.group": DELETED, "train.epochs": 0, "backbones.clip.modle": "x"}
+    lines = faults(tmp_path, changes)
+    assert sorted(line.split(": ")[1] for line in lines) == sorted(changes)
+
+
+def test_all_contradictions_at_once(tmp_path):
+    changes = {"backbone": "huge", "task": "rotation", "train.datasets": ["nyu"], "train.warmup": 24}
+    assert len(faults(tmp_path, changes)) == 4
+
+
+def test_rotation_needs_dendi(tmp_path):
+    (line,) = faults(tmp_path, {"task": "rotation", "train.datasets": ["sdrw", "ldrs"]})
+    assert "train.datasets: " in line and "dendi" in line
+    assert load(tmp_path, {"task": "rotation"}).task == "rotation"
+
+
+def test_nyu_alone_has_no_validation(tmp_path):
+    (line,) = faults(tmp_path, {"train.datasets": ["nyu"]})
+    assert "dendi, sdrw or ldrs" in line
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "just words", "a: [1\n", "a: 1: 2"])
+def test_not_a_mapping(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match="params.yaml: (expected a mapping|not YAML)"):
+        load_params(path)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ParamsError, match="nowhere.yaml: not found"):
+        load_params(tmp_path / "nowhere.yaml")
+
+
+def test_numbers_as_yaml_writes_them(tmp_path):
+    """YAML reads 1e-4, without a point, as text."""
+    path = tmp_path / "params.yaml"
+    path.write_text(COMMITTED.read_text().replace("1.0e-4", "1e-4"))
+    assert load_params(path) == load_params(COMMITTED)
+
+
+def test_cell():
+    params = load_params(COMMITTED)
+    cell = params.cell("tiny", "none", "plain")
+    assert (cell.backbone, cell.prompts.kind, cell.decoder.upsampler) == ("tiny", "none", "plain")
+    assert cell.chosen.input_size == params.ablation.input_size and cell.chosen.model == params.backbones["tiny"].model
+    assert cell.train.epochs == params.ablation.epochs and cell.train.datasets == ("dendi",)
+    assert cell.backbones["clip"] == params.backbones["clip"]
+    assert cell.decoder.group == params.decoder.group and cell.seed == params.seed
+    assert params == load_params(COMMITTED)

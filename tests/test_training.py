@@ -1,0 +1,142 @@
+"""Training with the tiny towers on a handful of made images: it learns, keeps the best epoch, and repeats itself."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipeline.annotations import Annotation, ReflectionAxis, Sample
+from pipeline.checkpoints import load_model
+from pipeline.errors import DataError
+from pipeline.packing import PackedSplit, pack
+from pipeline.params import load_params
+from pipeline.prediction import score
+from pipeline.scoring.f1 import F1Counts
+from pipeline.training import train
+
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+SIZE = 64
+
+
+def params(**recipe):
+    ablation = PARAMS.ablation.model_copy(update={"input_size": SIZE})
+    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": "C4"})
+    prompts = PARAMS.prompts.model_copy(update={"count": 2})
+    small = PARAMS.model_copy(update={"ablation": ablation, "decoder": decoder, "prompts": prompts})
+    cell = small.cell("tiny", "sapg", "equivariant")
+    quick = {"epochs": 3, "batch": 4, "schedule": "constant", "validate_every": 1, "workers": 0, **recipe}
+    return cell.model_copy(update={"train": cell.train.model_copy(update=quick)})
+
+
+def split(folder, count, marked=True):
+    """A packed split of bright vertical bars on dark noise, each with its axis."""
+    generator, samples = np.random.default_rng(count), []
+    folder.mkdir(parents=True)
+    for number in range(count):
+        image = generator.integers(0, 60, (SIZE, SIZE, 3), np.uint8)
+        x = int(generator.integers(12, SIZE - 12))
+        image[8:-8, x - 6 : x + 7] = 220
+        Image.fromarray(image).save(folder / f"{number}.png")
+        axes = (ReflectionAxis(x, 8, x, SIZE - 8),) if marked else ()
+        samples.append(Sample(str(number), folder / f"{number}.png", Annotation(axes=axes)))
+    pack(samples, "reflection", SIZE, folder / "packed", "test")
+    return PackedSplit(folder / "packed", "reflection")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return [split(folder / "dendi-train", 8)], [split(folder / "dendi-val", 3)]
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """The record of one short training and its folder."""
+    folder = tmp_path_factory.mktemp("run")
+    return train(params(epochs=6, validate_every=4), *data, folder), folder
+
+
+def history(folder, name):
+    """The values of a metric, by step."""
+    (file,) = (folder / "live").rglob(f"{name}.tsv")
+    steps, values = zip(*(line.split("\t")[-2:] for line in file.read_text().splitlines()[1:]))
+    return dict(zip(map(int, steps), map(float, values)))
+
+
+def test_loss_falls(run):
+    losses = list(history(run[1], "loss").values())
+    assert len(losses) == 6 and losses[-1] < 0.8 * losses[0]
+
+
+def test_history(run):
+    record, folder = run
+    assert set(history(folder, "lr_scale").values()) == {1.0}
+    validated = history(folder, "validation_f1")
+    assert len(validated) == 2  # after 4 epochs and after the last
+    assert record.epoch in (4, 6) and record.validation_f1 == pytest.approx(max(validated.values()))
+    assert json.loads((folder / "live" / "metrics.json").read_text())["loss"] > 0
+
+
+def test_checkpoint_is_what_the_record_says(run, data):
+    record, folder = run
+    model, found = load_model(folder / "model.safetensors")
+    assert found == record and len(found.prompts) == 2
+    counts = score(model, data[1], 4, "again")
+    assert counts.f1.max() == pytest.approx(record.validation_f1)
+    assert all(0 < threshold < 1 for threshold in record.thresholds.values())
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "live"}
+
+
+def test_two_runs_are_equal(data, tmp_path):
+    for name, seed in (("first", 1), ("second", 2)):
+        torch.manual_seed(seed)  # what was drawn before does not matter
+        np.random.seed(seed)
+        train(params(epochs=2), *data, tmp_path / name)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    train(params(epochs=2).model_copy(update={"seed": 1}), *data, tmp_path / "other")
+    other = load_file(tmp_path / "other" / "model.safetensors")
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def scripted(monkeypatch, *f1s):
+    """Let the validations find these F1s, one after another."""
+    scores = iter(f1s)
+
+    def found(*args):
+        right = np.full(100, round(100 * next(scores)))
+        return F1Counts(right, np.full(100, 100), 100)
+
+    monkeypatch.setattr("pipeline.training.score", found)
+
+
+def test_best_epoch_is_kept(data, tmp_path, monkeypatch):
+    scripted(monkeypatch, 0.2, 0.6, 0.6, 0.3)
+    record = train(params(epochs=4), *data, tmp_path / "long")
+    assert (record.epoch, record.validation_f1) == (2, pytest.approx(0.6))
+    scripted(monkeypatch, 0.2, 0.6)
+    train(params(epochs=2), *data, tmp_path / "short")
+    long, short = (load_file(tmp_path / name / "model.safetensors") for name in ("long", "short"))
+    assert all(torch.equal(long[name], short[name]) for name in short)
+
+
+def test_only_what_is_trained_moves(data, tmp_path):
+    train(params(epochs=1), *data, tmp_path / "one")
+    train(params(epochs=2), *data, tmp_path / "two")
+    scripted_states = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
+    assert torch.equal(*(state["text_embeddings"] for state in scripted_states))
+
+
+@pytest.mark.parametrize("missing", ["training", "validation", "marks"])
+def test_nothing_to_train_on_or_to_validate_with(data, tmp_path, missing):
+    training, validation = ([] if name == missing else part for name, part in zip(("training", "validation"), data))
+    if missing == "marks":
+        validation = [split(tmp_path / "unmarked", 2, marked=False)]
+    with pytest.raises(DataError, match="(?i)validation" if missing != "training" else "training.*reflection"):
+        train(params(epochs=1), training, validation, tmp_path / "run")
+    if missing != "marks":
+        assert not (tmp_path / "run").exists()  # before any work
