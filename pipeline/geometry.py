@@ -23,8 +23,8 @@ class Letterbox:
     @property
     def content(self) -> tuple[int, int]:
         """Height and width of the resized image inside the square; the longer one equals `size`."""
-        longest = max(self.height, self.width)
-        return max(1, round(self.size * self.height / longest)), max(1, round(self.size * self.width / longest))
+        scale = self.size / max(self.height, self.width)  # first, as released: it decides where the side ends in .5
+        return max(1, round(self.height * scale)), max(1, round(self.width * scale))
 
     @property
     def offset(self) -> tuple[int, int]:
@@ -36,7 +36,8 @@ class Letterbox:
     def region(self) -> tuple[int, int, int, int]:
         """Top, bottom, left, right (half-open) of what evaluation cuts out of a prediction.
 
-        Like the released code it does not round the content's side first, so that it can be one pixel short.
+        Like the released code it does not round the content's side first, so that it can begin or end one pixel
+        beside the content.
         """
         longest = max(self.height, self.width)
         sides = self.size * self.height / longest, self.size * self.width / longest

@@ -58,7 +58,7 @@ def read_image(path: Path) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise DataError(f"{path}: image not found") from None
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be decoded as an image: {error}") from None
 
 
@@ -119,22 +119,19 @@ class PackedSplit:
 
     @cached_property
     def _images(self) -> np.ndarray:
-        return np.load(self.folder / "images.npy", mmap_mode="r" if len(self) else None)
+        return np.load(self.folder / "images.npy", mmap_mode="r")
 
     @cached_property
     def _where(self) -> np.ndarray:
-        return self._mapped("where")
+        return np.load(self.folder / "where.npy", mmap_mode="r")
 
     @cached_property
     def _values(self) -> np.ndarray:
-        return self._mapped("values")
+        return np.load(self.folder / "values.npy", mmap_mode="r")
 
     @cached_property
     def _starts(self) -> np.ndarray:
         return np.load(self.folder / "starts.npy")
-
-    def _mapped(self, name: str) -> np.ndarray:
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r" if self._starts[-1] else None)
 
 
 def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: str) -> list[PackedSplit]:

@@ -23,7 +23,7 @@ def read(dataset: Dataset, root: Path, task: Task, split: str, sdrw_validation: 
     """The samples of one split; empty where the data set has no such split or no marks for the task.
 
     SDRW has no validation images. `held_out` sets a seeded share of its training images apart; `released` takes the
-    test images, as the released code does (a leak, kept for comparison). Raises pipeline.datasets.errors.DataError.
+    test images, as the released code does (a leak, kept for comparison). Raises pipeline.errors.DataError.
     """
     if split not in SPLITS[dataset] or (task == "rotation" and dataset not in ROTATION_SETS):
         return []

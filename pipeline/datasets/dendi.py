@@ -17,8 +17,11 @@ def samples(root: Path, task: str, split: str) -> list[Sample]:
     path = root / f"{task}_split.pt"
     if not path.is_file():
         raise DataError(f"{path}: not found; the root of DENDI holds reflection_split.pt and rotation_split.pt")
-    names = torch.load(path, weights_only=True)
-    images, annotations = names[f"{split}_img"], names[f"{split}_ann"]
+    try:
+        names = torch.load(path, weights_only=True)
+        images, annotations = names[f"{split}_img"], names[f"{split}_ann"]
+    except Exception as error:  # of many kinds for a damaged pickle
+        raise DataError(f"{path}: expected lists {split}_img and {split}_ann in torch's format: {error!r}") from None
     if len(images) != len(annotations):
         raise DataError(f"{path}: {len(images)} entries in {split}_img but {len(annotations)} in {split}_ann")
     return [
@@ -30,7 +33,7 @@ def samples(root: Path, task: str, split: str) -> list[Sample]:
 def read_annotation(path: Path) -> Annotation:
     """The figures of one annotation file; axes in the order of the file, two-point circles among them."""
     try:
-        figures = json.loads(path.read_text())["figures"]
+        figures = list(json.loads(path.read_text())["figures"])
     except FileNotFoundError:
         raise DataError(f"{path}: annotation file not found") from None
     except (ValueError, KeyError, TypeError) as error:

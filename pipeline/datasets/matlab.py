@@ -4,18 +4,17 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from pipeline.errors import DataError
 
 
 def read_matlab(path: Path) -> dict:
     """The variables of a .mat file; structs as dicts, cell and struct arrays as object arrays."""
+    if not path.is_file():
+        raise DataError(f"{path}: file not found")
     try:
         return loadmat(path, simplify_cells=True)
-    except FileNotFoundError:
-        raise DataError(f"{path}: file not found") from None
-    except (MatReadError, ValueError, TypeError, NotImplementedError, EOFError) as error:
+    except Exception as error:  # in a damaged file scipy stumbles into OSError, IndexError, KeyError, ...
         raise DataError(f"{path}: not a MATLAB file that can be read: {error}") from None
 
 
@@ -26,6 +25,16 @@ def segments(path: Path, value: object) -> list[list[float]]:
         return []
     rows = list(array) if array.dtype == object and array.ndim else [array]
     try:
-        return np.concatenate([np.asarray(row, float).reshape(-1, 4) for row in rows]).tolist()
+        marks = np.concatenate([_fours(np.asarray(row, float)) for row in rows])
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: expected segments of four numbers (x1 y1 x2 y2): {error}") from None
+    return marks.tolist()
+
+
+def _fours(row: np.ndarray) -> np.ndarray:
+    """[..., 4], [4] or [2, 2] -> [N, 4]; ValueError for any other shape (a transposed matrix!) and for NaN."""
+    if row.size and row.shape[-1:] != (4,) and row.shape != (2, 2):
+        raise ValueError(f"got an array of shape {row.shape}")
+    if not np.isfinite(row).all():
+        raise ValueError("got a number that is not finite")
+    return row.reshape(-1, 4)

@@ -9,9 +9,13 @@ from pipeline.errors import DataError
 
 def samples(root: Path) -> list[Sample]:
     """All images (they serve training only); `root` holds `NYU/S` and `NYU/M`."""
-    images = [image for kind in ("S", "M") for image in sorted((root / "NYU" / kind).glob("*.png"))]
+    return [sample for kind in ("S", "M") for sample in _samples(root / "NYU" / kind)]
+
+
+def _samples(folder: Path) -> list[Sample]:
+    images = sorted(folder.glob("*.png"))
     if not images:
-        raise DataError(f"{root / 'NYU'}: expected S/I001.png and M/I001.png with .mat files beside them")
+        raise DataError(f"{folder}: expected I001.png and so on, with .mat files beside them; found no .png")
     return [_sample(image) for image in images]
 
 

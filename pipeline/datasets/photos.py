@@ -33,9 +33,9 @@ def copy_from_packages(root: Path) -> None:
     """Copy the photographs from the installed packages, and the marks, into `root`, which is made."""
     root.mkdir(parents=True, exist_ok=True)
     for name, entry in json.loads(MARKS.read_text()).items():
-        package = Path(find_spec(entry["package"]).submodule_search_locations[0])
-        source = package / entry["file"]
+        package = find_spec(entry["package"])
+        source = Path(package.submodule_search_locations[0], entry["file"]) if package else Path("nowhere")
         if not source.is_file():
-            raise DataError(f"{source}: not in the installed package {entry['package']}; install the pinned version")
+            raise DataError(f"{name}: {entry['file']} is not in package {entry['package']}; install the pinned version")
         shutil.copyfile(source, root / f"{name}{source.suffix}")
     shutil.copyfile(MARKS, root / MARKS.name)

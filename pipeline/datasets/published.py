@@ -29,8 +29,8 @@ def bring(dataset: str, source: Path | None, password: str, root: Path) -> None:
         raise DataError(f"{source}: not found (params.yaml: published.{key}); {ADVICE}")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
-        folder = source if source.is_dir() else _unpack(source, password, Path(scratch) / "unpacked")
-        landmark = _find(folder, dataset)
+        folder = source if source.is_dir() else _unpack(source, key, password, Path(scratch) / "unpacked")
+        landmark = _find(folder, source, dataset)
         staged = Path(scratch) / "staged"
         if dataset == "dendi":
             shutil.copytree(landmark.parent, staged)
@@ -39,16 +39,16 @@ def bring(dataset: str, source: Path | None, password: str, root: Path) -> None:
         staged.rename(root)
 
 
-def _find(folder: Path, dataset: str) -> Path:
+def _find(folder: Path, source: Path, dataset: str) -> Path:
     """Where the data set's landmark lies; the one nearest to the top if it occurs again further down."""
     name = LANDMARKS[dataset]
     found = sorted(folder.rglob(name), key=lambda path: len(path.parts))
     if not found:
-        raise DataError(f"{folder}: holds no {name}, which marks the root of {dataset}; {ADVICE}")
+        raise DataError(f"{source}: holds no {name}, which marks the root of {dataset}; {ADVICE}")
     return found[0]
 
 
-def _unpack(archive: Path, password: str, folder: Path) -> Path:
+def _unpack(archive: Path, key: str, password: str, folder: Path) -> Path:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
@@ -56,6 +56,8 @@ def _unpack(archive: Path, password: str, folder: Path) -> Path:
         else:
             with tarfile.open(archive) as file:
                 file.extractall(folder, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{archive}: cannot be unpacked as .zip or .tar: {error}") from None
+    except Exception as error:  # a cut download or wrong password shows as EOFError, zlib.error, RuntimeError, ...
+        raise DataError(
+            f"{archive}: cannot be unpacked as .zip or .tar (params.yaml: published.{key}): {error}; {ADVICE}"
+        ) from None
     return folder

@@ -19,11 +19,11 @@ def samples(root: Path, split: str) -> list[Sample]:
 def _training(folder: Path, kind: str) -> list[Sample]:
     path = folder / f"{kind}GT_training" / f"{kind}GT_training.mat"
     truth = read_matlab(path).get("gt")
-    entries = [truth] if isinstance(truth, dict) else list(np.atleast_1d(truth))
+    entries = list(np.atleast_1d(truth))
     if not entries or not all(isinstance(e, dict) and {"name", "ax"} <= e.keys() for e in entries):
         raise DataError(f"{path}: expected a struct array `gt` with the fields `name` and `ax`")
     images = folder / f"{kind}_training"
-    return [_sample(path, images, kind, str(e["name"]), segments(path, e["ax"])) for e in entries]
+    return _samples(path, images, kind, [(str(entry["name"]), segments(path, entry["ax"])) for entry in entries])
 
 
 def _testing(folder: Path) -> list[Sample]:
@@ -36,18 +36,17 @@ def _testing(folder: Path) -> list[Sample]:
         names, marks = list(np.atleast_1d(names)), segments(path, marks)
         if len(names) != len(marks):
             raise DataError(f"{path}: `{key}` holds {len(names)} names but {len(marks)} segments")
-        axes: dict[str, list[list[float]]] = {}
-        for name, mark in zip(names, marks):
-            axes.setdefault(str(name).strip(), []).append(mark)  # a name repeats once per axis
         images = folder / "reflection_testing" / f"{kind}_testing"
-        found += [_sample(path, images, kind, name, marks) for name, marks in axes.items()]
+        found += _samples(path, images, kind, [(str(name), [mark]) for name, mark in zip(names, marks)])
     return found
 
 
-def _sample(path: Path, folder: Path, kind: str, name: str, marks: list[list[float]]) -> Sample:
-    image = _locate(path, folder, name.strip())
-    axes = tuple(ReflectionAxis(*mark) for mark in marks)
-    return Sample(name=f"{kind}-{image.stem}", image=image, annotation=Annotation(axes=axes))
+def _samples(path: Path, folder: Path, kind: str, marks: list[tuple[str, list[list[float]]]]) -> list[Sample]:
+    """One sample an image; the marks of a name that repeats add up."""
+    axes: dict[Path, list[ReflectionAxis]] = {}
+    for name, rows in marks:
+        axes.setdefault(_locate(path, folder, name.strip()), []).extend(ReflectionAxis(*row) for row in rows)
+    return [Sample(f"{kind}-{image.stem}", image, Annotation(axes=tuple(found))) for image, found in axes.items()]
 
 
 def _locate(path: Path, folder: Path, name: str) -> Path:

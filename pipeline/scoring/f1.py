@@ -57,8 +57,10 @@ class F1Counts:
 def count(heat_map: np.ndarray, mask: np.ndarray) -> F1Counts:
     """Counts of one image from its heat map, float32 [H, W] in 0..1, and its undilated mask, bool [H, W].
 
-    Raises ValueError when the shapes differ.
+    Raises ValueError when the shapes differ or the heat map holds NaN, which would count as above every threshold.
     """
+    if np.isnan(heat_map).any():
+        raise ValueError("the heat map holds NaN: has the training diverged?")
     if heat_map.shape != mask.shape:
         raise ValueError(f"heat map is {heat_map.shape}, mask is {mask.shape}: both must have the image's native size")
     heat, truth = dilate(heat_map.astype(np.float32, copy=False)), dilate(mask)
