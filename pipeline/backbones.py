@@ -99,6 +99,7 @@ class LiteTower(ImageTower):
         self.blocks = network.blocks[: config.blocks[-1]]
         self.taken = [number - 1 for number in config.blocks]
         self.widths = [self.blocks[number][-1].bn3.num_features for number in self.taken]
+        self.to(memory_format=torch.channels_last)  # depthwise convolutions are a third faster so
         if config.frozen:
             self.stem.requires_grad_(False)
             self.blocks[: config.frozen].requires_grad_(False)
@@ -110,7 +111,7 @@ class LiteTower(ImageTower):
     def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], tuple[int, int]]:
         """[B, 3, S, S] in 0..1 -> three features [B, h * w, C] and the grid (h, w), h = w = ceil(S / 16)."""
         grid = (math.ceil(images.shape[-2] / 16), math.ceil(images.shape[-1] / 16))
-        x, features = self.stem(self.normalise(images)), []
+        x, features = self.stem(self.normalise(images).contiguous(memory_format=torch.channels_last)), []
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in self.taken:
