@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.checkpoints import load_model
 from pipeline.errors import DataError
+from pipeline.loading import TrainingSet, training_batches
+from pipeline.loss import alpha_focal
 from pipeline.packing import PackedSplit, pack
 from pipeline.params import load_params
 from pipeline.prediction import score
@@ -45,6 +47,15 @@ def split(folder, count, marked=True):
         samples.append(Sample(str(number), folder / f"{number}.png", Annotation(axes=axes)))
     pack(samples, "reflection", SIZE, folder / "packed", "test")
     return PackedSplit(folder / "packed", "reflection")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On models this small threads mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +113,27 @@ def test_two_runs_are_equal(data, tmp_path):
     train(params(epochs=2).model_copy(update={"seed": 1}), *data, tmp_path / "other")
     other = load_file(tmp_path / "other" / "model.safetensors")
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_equals_a_loop_by_hand(data, tmp_path):
+    recipe = params(epochs=2, schedule="exp", decay=0.25, validate_every=9)
+    entry = recipe.chosen.model_copy(update={"tower_lr": 1e-3, "decoder_lr": 4e-3})
+    recipe = recipe.model_copy(update={"backbones": {"tiny": entry}})
+    train(recipe, *data, tmp_path)
+    torch.manual_seed(recipe.seed)
+    model, _ = new_model(recipe)
+    parts = ((model.image_tower, 1e-3), (model.decoder, 4e-3))
+    adams = [torch.optim.Adam(part.parameters(), lr) for part, lr in parts]
+    for epoch, factor in ((1, 0.5), (2, 0.25)):
+        for adam, (_, lr) in zip(adams, parts):
+            adam.param_groups[0]["lr"] = lr * factor
+        for images, targets in training_batches(TrainingSet(data[0], recipe.seed), epoch, 4, 0):
+            model.zero_grad()
+            alpha_focal(model(images), targets, recipe.train.alpha, recipe.train.gamma).mean().backward()
+            for adam in adams:
+                adam.step()
+    for name, value in load_file(tmp_path / "model.safetensors").items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=1e-6)
 
 
 def scripted(monkeypatch, *f1s):
