@@ -25,15 +25,21 @@ def overlay(image: np.ndarray, heat_map: np.ndarray, truth: np.ndarray) -> np.nd
     return np.concatenate([marked, gap, shown.astype(np.uint8)], axis=1)
 
 
-def contact_sheet(pictures: Sequence[np.ndarray], columns: int, width: int) -> Image.Image:
-    """Pictures in rows of `columns`, each scaled to `width` pixels, on white."""
-    scaled = [Image.fromarray(p).resize((width, max(1, round(width * len(p) / p.shape[1])))) for p in pictures]
-    rows = [scaled[start : start + columns] for start in range(0, len(scaled), columns)]
-    heights = [max(picture.height for picture in row) + GAP for row in rows]
-    sheet = Image.new("RGB", (columns * (width + GAP), sum(heights) or 1), "white")
+def contact_sheet(pictures: Sequence[np.ndarray], height: int, width: int) -> Image.Image:
+    """Pictures scaled to `height` pixels, side by side in rows of at most `width` pixels, on white."""
+    rows: list[list[tuple[int, Image.Image]]] = [[]]  # the left edge of each picture, and the picture
+    left = 0
+    for pixels in pictures:
+        picture = Image.fromarray(pixels).resize((max(1, round(height * pixels.shape[1] / len(pixels))), height))
+        if rows[-1] and left + picture.width > width:
+            rows.append([])
+            left = 0
+        rows[-1].append((left, picture))
+        left += picture.width + GAP
+    sheet = Image.new("RGB", (width, len(rows) * (height + GAP)), "white")
     for number, row in enumerate(rows):
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (column * (width + GAP), sum(heights[:number])))
+        for left, picture in row:
+            sheet.paste(picture, (left, number * (height + GAP)))
     return sheet
 
 

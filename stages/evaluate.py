@@ -29,7 +29,7 @@ def main(test_set: str) -> None:
     save_curve(found.curve(), folder / "pr.png", f"{test_set}, {params.task}")
     for name, picture in found.overlays.items():
         Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")
-    contact_sheet(list(found.overlays.values()), columns=2, width=480).save(folder / "gallery.png")
+    contact_sheet(list(found.overlays.values()), height=200, width=1200).save(folder / "gallery.png")
     path = Path("metrics") / f"{test_set}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({params.task: summary}, indent=2) + "\n")

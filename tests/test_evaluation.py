@@ -84,8 +84,8 @@ def test_overlay_shows_truth_in_green_and_heat_in_colour():
 
 def test_contact_sheet_places_every_picture():
     pictures = [np.full((10, 20, 3), shade, np.uint8) for shade in (0, 60, 120)]
-    sheet = np.asarray(figures.contact_sheet(pictures, columns=2, width=40))
-    assert sheet.shape == (2 * (20 + figures.GAP), 2 * (40 + figures.GAP), 3)
+    sheet = np.asarray(figures.contact_sheet(pictures, height=20, width=100))
+    assert sheet.shape == (2 * (20 + figures.GAP), 100, 3)
     assert [sheet[5, 5, 0], sheet[5, 55, 0], sheet[30, 5, 0], sheet[30, 55, 0]] == [0, 60, 120, 255]
 
 
