@@ -12,13 +12,17 @@ from scipy.ndimage import binary_dilation
 
 GAP = 6  # pixels of white between pictures
 TRUTH = (60, 230, 90)  # green
+THICKNESS = {"reflection": 1 / 250, "rotation": 1 / 60}  # of drawn marks, relative to the image's longer side
 FADE = 0.35  # how bright the photograph stays under a heat map
 
 
-def overlay(image: np.ndarray, heat_map: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The image with its truth (bool [H, W]) in green, and beside it the image faded under the heat map in 0..1."""
+def overlay(image: np.ndarray, heat_map: np.ndarray, truth: np.ndarray, thickness: int) -> np.ndarray:
+    """The image with its truth in green, and beside it the image faded under the heat map.
+
+    heat_map: float [H, W] in 0..1; truth: bool [H, W], thickened by `thickness` pixels so that it can be seen.
+    """
     marked = image.copy()
-    marked[binary_dilation(truth, iterations=1)] = TRUTH
+    marked[binary_dilation(truth, iterations=thickness)] = TRUTH
     heat = colormaps["inferno"](heat_map)[..., :3] * 255
     shown = np.clip(image * FADE * (1 - heat_map[..., None]) + heat, 0, 255)
     gap = np.full((len(image), GAP, 3), 255, np.uint8)
