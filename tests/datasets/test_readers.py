@@ -42,7 +42,7 @@ def axes(*rows):
     return Annotation(axes=tuple(ReflectionAxis(*row) for row in rows))
 
 
-def fails(path, function, *arguments):
+def assert_fails(path, function, *arguments):
     """The message of the DataError, which names `path`."""
     with pytest.raises(DataError) as caught:
         function(*arguments)
@@ -110,30 +110,30 @@ def test_dendi(tmp_path):
 )
 def test_dendi_names_the_figure(tmp_path, broken):
     root = dendi_tree(tmp_path, [figure("reflection", (1, 1), (2, 2)), broken])
-    assert "figure 1" in fails(root / "ann" / "a.json", dendi.samples, root, "reflection", "train")
+    assert "figure 1" in assert_fails(root / "ann" / "a.json", dendi.samples, root, "reflection", "train")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"figures": 7}', b'{"figures": null}', b"\xff\xfe"])
 def test_dendi_annotation_that_is_none(tmp_path, content):
     path = touch(dendi_tree(tmp_path) / "ann" / "a.json", content)
-    assert "figures" in fails(path, dendi.samples, tmp_path, "reflection", "train")
+    assert "figures" in assert_fails(path, dendi.samples, tmp_path, "reflection", "train")
 
 
 def test_dendi_missing_files(tmp_path):
-    fails(tmp_path / "rotation_split.pt", dendi.samples, dendi_tree(tmp_path), "rotation", "train")
+    assert_fails(tmp_path / "rotation_split.pt", dendi.samples, dendi_tree(tmp_path), "rotation", "train")
     (tmp_path / "ann" / "b.json").unlink()
-    fails(tmp_path / "ann" / "b.json", dendi.samples, tmp_path, "reflection", "val")
+    assert_fails(tmp_path / "ann" / "b.json", dendi.samples, tmp_path, "reflection", "val")
 
 
 @pytest.mark.parametrize("lists", [{}, {"val_img": []}, {"val_img": ["a", "b"], "val_ann": ["a"]}, [1, 2]])
 def test_dendi_split_file_with_other_content(tmp_path, lists):
     torch.save(lists, tmp_path / "reflection_split.pt")
-    assert "val_ann" in fails(tmp_path / "reflection_split.pt", dendi.samples, tmp_path, "reflection", "val")
+    assert "val_ann" in assert_fails(tmp_path / "reflection_split.pt", dendi.samples, tmp_path, "reflection", "val")
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 cut off"])
 def test_dendi_split_file_that_is_none(tmp_path, content):
-    fails(touch(tmp_path / "reflection_split.pt", content), dendi.samples, tmp_path, "reflection", "val")
+    assert_fails(touch(tmp_path / "reflection_split.pt", content), dendi.samples, tmp_path, "reflection", "val")
 
 
 # SDRW
@@ -201,7 +201,7 @@ def test_sdrw_lists_of_one(tmp_path):
 @pytest.mark.parametrize("files", [[], ["single_testing/a.png", "single_testing/a.bmp"], ["multiple_testing/a.jpg"]])
 def test_sdrw_image_missing_or_ambiguous(tmp_path, files):
     path = sdrw_testing(tmp_path, [("a.jpg", ROW)], [], files)
-    assert "'a.jpg'" in fails(path, sdrw.samples, tmp_path, "test")
+    assert "'a.jpg'" in assert_fails(path, sdrw.samples, tmp_path, "test")
 
 
 @pytest.mark.parametrize(
@@ -215,13 +215,13 @@ def test_sdrw_image_missing_or_ambiguous(tmp_path, files):
     ],
 )
 def test_sdrw_damaged_ground_truth_of_the_test_images(tmp_path, truth):
-    fails(matlab(tmp_path / "SDRW" / "reflectionTestGt2013.mat", **truth), sdrw.samples, tmp_path, "test")
+    assert_fails(matlab(tmp_path / "SDRW" / "reflectionTestGt2013.mat", **truth), sdrw.samples, tmp_path, "test")
 
 
 @pytest.mark.parametrize("truth", [{}, {"gt": 3}, {"gt": {"name": "a"}}, {"gt": {"name": "a.jpg", "ax": [1, 2, 3]}}])
 def test_sdrw_damaged_ground_truth_of_the_training_images(tmp_path, truth):
     path = sdrw_training(tmp_path, "single", ("a.jpg", np.ones(4)))
-    fails(matlab(path, **truth), sdrw.samples, tmp_path, "train")
+    assert_fails(matlab(path, **truth), sdrw.samples, tmp_path, "train")
 
 
 # LDRS
@@ -235,7 +235,7 @@ def test_ldrs(tmp_path):
     found = ldrs.samples(tmp_path, "val")
     assert [(s.name, s.image) for s in found] == [("a.v1", folder / "a.v1.jpg"), ("b", folder / "b.jpg")]
     assert [s.annotation for s in found] == [axes(), axes((1, 2, 3.5, 4), (5, 6, 7, 8))]
-    fails(tmp_path / "LDRS" / "test", ldrs.samples, tmp_path, "test")
+    assert_fails(tmp_path / "LDRS" / "test", ldrs.samples, tmp_path, "test")
 
 
 NOT_TWO_POINTS = [[[1, 2]], [[1], [2]], [1, 2], "ab", None]
@@ -244,9 +244,9 @@ NOT_TWO_POINTS = [[[1, 2]], [[1], [2]], [1, 2], "ab", None]
 @pytest.mark.parametrize("content", [{}, [], {"shapes": 7}, *({"shapes": [{"points": p}]} for p in NOT_TWO_POINTS)])
 def test_ldrs_damaged(tmp_path, content):
     path = dump(tmp_path / "LDRS" / "train" / "a.json", content)
-    assert "LabelMe" in fails(path, ldrs.samples, tmp_path, "train")
+    assert "LabelMe" in assert_fails(path, ldrs.samples, tmp_path, "train")
     path.write_bytes(b'{"shapes": [')
-    fails(path, ldrs.samples, tmp_path, "train")
+    assert_fails(path, ldrs.samples, tmp_path, "train")
 
 
 # NYU
@@ -288,7 +288,7 @@ def test_nyu(tmp_path, segments, rows):
     [np.ones(3), np.ones((4, 3)), np.ones((4, 2)), ROW * np.nan, "four", {"x": 1}, cells("abcd", ROW)],
 )
 def test_nyu_segments_of_another_shape(tmp_path, segments):
-    fails(nyu_tree(tmp_path, segments), nyu.samples, tmp_path)
+    assert_fails(nyu_tree(tmp_path, segments), nyu.samples, tmp_path)
 
 
 def test_nyu_damaged(tmp_path):
@@ -296,14 +296,14 @@ def test_nyu_damaged(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 20):  # cut off in the header, in a tag, in the data
         path.write_bytes(whole[:length])
-        fails(path, nyu.samples, tmp_path)
+        assert_fails(path, nyu.samples, tmp_path)
     path.write_bytes(b"<html>sign in</html>" * 20)
-    fails(path, nyu.samples, tmp_path)
-    assert "got ['axes']" in fails(matlab(path, axes=ROW), nyu.samples, tmp_path)
+    assert_fails(path, nyu.samples, tmp_path)
+    assert "got ['axes']" in assert_fails(matlab(path, axes=ROW), nyu.samples, tmp_path)
     path.unlink()
-    assert "not found" in fails(path, nyu.samples, tmp_path)
+    assert "not found" in assert_fails(path, nyu.samples, tmp_path)
     path.with_suffix(".png").unlink()
-    fails(tmp_path / "NYU" / "M", nyu.samples, tmp_path)
+    assert_fails(tmp_path / "NYU" / "M", nyu.samples, tmp_path)
 
 
 # Photographs and the catalogue
