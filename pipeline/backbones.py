@@ -149,6 +149,8 @@ def require_weights(config: BackboneParams) -> Path | None:
 
     Raises BackboneError, which says how to get them, when there is none.
     """
+    if config.family == "open_clip":
+        _check_activation(config)
     if config.weights is not None:
         return _local_weights(config.weights)
     if config.pretrained == "random":
@@ -186,7 +188,6 @@ def sine_position(height: int, width: int, channels: int) -> torch.Tensor:
 def _open_clip(config: BackboneParams, pretrained: bool) -> nn.Module:
     """The open_clip model of a catalogue entry, its position embeddings interpolated to the input size."""
     weights = require_weights(config) if pretrained else None
-    _check_activation(config)
     with _quiet_about_random_weights(weights is None):
         try:
             path = str(weights) if weights else None

@@ -264,3 +264,5 @@ def test_another_activation_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(backbones, "_from_hub", lambda tag: tmp_path / "weights.pt")
     with pytest.raises(BackboneError, match="(?i)quick.?gelu"):
         build_image_tower(entry("clip", model="ViT-B-16"))
+    with pytest.raises(BackboneError, match="ViT-B-16-quickgelu"):
+        require_weights(entry("clip", model="ViT-B-16", weights=tmp_path / "weights.pt"))

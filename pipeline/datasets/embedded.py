@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from pipeline.annotations import Annotation, Point
 from pipeline.datasets.composites import Recipe, compose
+from pipeline.errors import DataError
 
 TRAINING = (
     *(f"skimage/data/{name}.png" for name in ("brick", "grass", "gravel", "camera", "cell", "ihc", "moon")),
@@ -70,7 +71,7 @@ def write(dataset: str, root: Path, images: int, seed: int) -> None:
 
     `images` is the number of training images, 2 at least; val has a quarter and test half as many (SDRW has no val,
     NYU neither). The same arguments give the same bytes. Raises ValueError for another data set or fewer images,
-    FileNotFoundError where an installed package lacks a photograph.
+    DataError where an installed package lacks a photograph.
     """
     annotate = {"dendi": _annotate_dendi, "sdrw": _annotate_sdrw, "ldrs": _annotate_ldrs, "nyu": _annotate_nyu}
     if dataset not in annotate:
@@ -137,12 +138,10 @@ def _load(name: str) -> np.ndarray:
     package, _, file = name.partition("/")
     spec = find_spec(package)
     if spec is None:
-        raise FileNotFoundError(
-            f"expected the package {package}, which brings {name}; install scikit-image and scikit-learn"
-        )
+        raise DataError(f"expected the package {package}, which brings {name}; install scikit-image and scikit-learn")
     path = Path(spec.submodule_search_locations[0]) / file
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: not found; expected this photograph in the installed {package}: reinstall it")
+        raise DataError(f"{path}: not found; expected this photograph in the installed {package}: reinstall it")
     with Image.open(path) as image:
         image = image.convert("L" if image.mode == "L" else "RGB")
     image.thumbnail((LONGEST_PHOTOGRAPH, LONGEST_PHOTOGRAPH), Image.Resampling.LANCZOS)

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from pipeline.datasets import embedded
+from pipeline.errors import DataError
 
 IMAGES = 8  # for training; test has 4 and, where there is one, val has 2
 DATASETS = "dendi", "sdrw", "ldrs", "nyu"
@@ -159,5 +160,5 @@ def test_errors_say_what_to_do():
         embedded.write("coco", Path("nowhere"), 8, seed=1)
     with pytest.raises(ValueError, match="2 training images or more, got 1"):
         embedded.write("dendi", Path("nowhere"), 1, seed=1)
-    with pytest.raises(FileNotFoundError, match="nothing.png: not found; expected this photograph"):
+    with pytest.raises(DataError, match="nothing.png: not found; expected this photograph"):
         embedded._load("skimage/data/nothing.png")
