@@ -22,6 +22,7 @@ from torch import nn
 
 from pipeline.errors import BackboneError
 from pipeline.params import BackboneParams
+from pipeline.products import with_own_products
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -59,7 +60,7 @@ class ClipTower(ImageTower):
         trunk = getattr(visual, "trunk", None)  # timm's ViT inside, for the SigLIP models
         self.widths = [trunk.embed_dim if trunk else visual.transformer.width] * len(config.blocks)
         self.blocks = [number - 1 for number in config.blocks]  # open_clip counts from 0
-        self.visual = visual
+        self.visual = with_own_products(visual)
         (trunk or visual).prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
         if config.frozen:
             blocks = trunk.blocks if trunk else visual.transformer.resblocks

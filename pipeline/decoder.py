@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipeline.mlp import mlp
 from pipeline.names import Group, UpsamplerKind
+from pipeline.products import Linear
 from pipeline.upsampler import build_upsampler
 
 HEADS, MLP_WIDTH = 4, 2048
@@ -19,7 +21,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (Linear(width, width) for _ in range(4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, D] -> [B, T, D]."""
@@ -39,7 +41,7 @@ class DecoderLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, T, D] -> [B, T, D]."""
         x = self.layer_norm1(x + self.self_attn(x))
-        return self.layer_norm2(x + self.mlp["fc2"](F.relu(self.mlp["fc1"](x))))
+        return self.layer_norm2(x + mlp(x, *self.mlp["fc1"].parameters(), *self.mlp["fc2"].parameters()))
 
 
 class Decoder(nn.Module):
@@ -61,7 +63,7 @@ class Decoder(nn.Module):
         super().__init__()
         if text_width is not None:
             self.film_mul, self.film_add = nn.Linear(text_width, width), nn.Linear(text_width, width)
-        self.reduces = nn.ModuleList(nn.Linear(channels, width) for channels in reversed(feature_widths))
+        self.reduces = nn.ModuleList(Linear(channels, width) for channels in reversed(feature_widths))
         self.layers = nn.ModuleList(DecoderLayer(width) for _ in feature_widths)
         self.decoder_linear_map = nn.Conv2d(prompts, 1, kernel_size=1)
         self.upsampler = build_upsampler(upsampler, width, group)

@@ -74,10 +74,10 @@ class EquivariantUpsampler(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, D, h, w] -> logits [B, 1, 16 h, 16 w]."""
-        x = self.lifting(x)
-        for conv in self.upsampler.values():
-            x = conv_after_x4(x, *conv.expanded()).relu_()
-        return self.pool(x)
+        first, second = self.upsampler.values()
+        x = interleaved(conv_after_x4(self.lifting(x), *first.expanded()).relu_())
+        x = conv_after_x4(x, *second.expanded()).relu_()
+        return conv_of_interleaved(x, *self.pool.expanded())
 
 
 class PlainUpsampler(nn.ModuleDict):
@@ -90,31 +90,103 @@ class PlainUpsampler(nn.ModuleDict):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, D, h, w] -> logits [B, 1, 16 h, 16 w]."""
         x = self["0"](x).relu_()
-        x = conv_after_x4(x, self["3"].weight, self["3"].bias).relu_()
-        return conv_after_x4(x, self["6"].weight, self["6"].bias)
+        x = interleaved(conv_after_x4(x, self["3"].weight, self["3"].bias).relu_())
+        return interleaved(conv_after_x4(x, self["6"].weight, self["6"].bias))
 
 
 def conv_after_x4(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """`conv2d(bilinear_x4(x), weight, bias, padding=1)` with 16 times fewer channel products.
+    """`conv2d(bilinear_x4(x), weight, bias, padding=1)` with a ninth of the work or less.
 
-    Both steps are linear, so that the channels can be mixed before upsampling, for each of the nine taps; rows and
-    columns are then spread by one matrix each, which holds upsampling and taps together, borders included.
-    x: [B, C, h, w]; weight: [C', C, 3, 3]; the result: [B, C', 4 h, 4 w].
+    Both steps are linear, so that the channels are mixed before upsampling, for each of the nine taps; then a small
+    convolution spreads the taps of each channel over the pixels.
+    x: [B, C, h, w]; weight: [C', C, 3, 3]; bias: [C'].
+    The result: [B, C', 16, h, w], each pixel of x grown to 4 x 4, row by row; `interleaved` makes an image of it.
     """
-    (batch, _, height, width), channels = x.shape, len(weight)
-    mixed = torch.einsum("bchw,ocij->boihjw", x, weight).reshape(batch, channels, 3 * height, 3 * width)
-    return spread_matrix(height, x) @ (mixed @ spread_matrix(width, x).T) + bias[:, None, None]
+    channels = len(weight)
+    mixing = weight.permute(0, 2, 3, 1).reshape(9 * channels, -1, 1, 1)
+    centre = F.pad(bias[:, None], (4, 4)).flatten()  # the central tap never meets the zero padding
+    taps = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), mixing, centre)
+    return SpreadTaps.apply(taps.unflatten(1, (channels, 9)).flatten(0, 1)).unflatten(0, (len(x), channels))
 
 
-def spread_matrix(length: int, like: torch.Tensor) -> torch.Tensor:
-    """[4 n, 3 n]: from the values of three taps along a line of n samples to the 4 n outputs of the convolution.
+def interleaved(x: torch.Tensor) -> torch.Tensor:
+    """[B, C, 16, h, w] -> [B, C, 4 h, 4 w]."""
+    return F.pixel_shuffle(x.flatten(1, 2), 4)
 
-    Bilinear upsampling repeats the border (align_corners=False), the convolution pads with zeros.
+
+def conv_of_interleaved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """`conv2d(interleaved(x), weight, bias, padding=1)`; x: [B, C, 16, h, w]; weight: [1, C, 3, 3].
+
+    Channels are mixed before interleaving, for each of the nine taps, so that nine channels are interleaved and not C.
     """
-    identity = torch.eye(length, dtype=like.dtype, device=like.device)
-    upsampled = F.interpolate(identity[None], scale_factor=4, mode="linear", align_corners=False)[0].T  # [4 n, n]
-    padded = F.pad(upsampled, (0, 0, 1, 1))
-    return torch.cat([padded[tap : tap + 4 * length] for tap in range(3)], dim=1)
+    mixing = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9, -1, 1, 1)
+    taps = interleaved(F.conv2d(x.flatten(2, 3), mixing).unflatten(2, x.shape[2:4]))
+    return F.fold(taps.flatten(2), taps.shape[2:], kernel_size=3, padding=1) + bias[:, None, None]
+
+
+class SpreadTaps(torch.autograd.Function):
+    """From the taps of a 3x3 convolution on the coarse grid to its values on the grid four times finer.
+
+    taps: [N, 9, h + 2, w + 2], with a border of one pixel that repeats the outermost ones, as bilinear interpolation
+    (align_corners=False) does; the result: [N, 16, h, w]. A gradient of its own because autograd would
+    copy the whole result for each of the four sides.
+    """
+
+    @staticmethod
+    def forward(ctx, taps):  # noqa: D102 - torch's interface
+        spread = F.conv2d(taps, SpreadTaps.kernel(taps))
+        for pixels, outermost, line in SpreadTaps.sides(spread, taps):
+            pixels -= (outermost.flatten(1) @ line).view_as(pixels)
+        return spread
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):  # noqa: D102
+        taps = F.conv_transpose2d(gradient, SpreadTaps.kernel(gradient))
+        for pixels, outermost, line in SpreadTaps.sides(gradient, taps):
+            outermost -= (pixels.flatten(1) @ line.T).view_as(outermost)
+        return taps
+
+    @staticmethod
+    def kernel(like: torch.Tensor) -> torch.Tensor:
+        """[16, 9, 3, 3]: what each of 3 x 3 pixels adds through each tap to each of the 16 finer pixels."""
+        line = taps_to_line(like)
+        return torch.einsum("pad,qbe->pqabde", line, line).reshape(16, 9, 3, 3)
+
+    @staticmethod
+    def sides(spread: torch.Tensor, taps: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """For top, bottom, left and right: the outermost pixels, the taps that reach beyond them, and the matrix
+        between these two: the convolution sees zeros out there, and not the repeated pixels.
+        """
+        pixels, height, width = spread.unflatten(1, (4, 4)), *spread.shape[2:]
+        taps = taps.unflatten(1, (3, 3))[..., 1:-1, 1:-1]
+        rows, columns = line_matrix(width, spread, corners=False), line_matrix(height, spread, corners=True)
+        return [
+            (pixels[:, 0, :, 0], taps[:, 0, :, 0], rows),
+            (pixels[:, 3, :, -1], taps[:, 2, :, -1], rows),
+            (pixels[:, :, 0, :, 0], taps[:, :, 0, :, 0], columns),
+            (pixels[:, :, 3, :, -1], taps[:, :, 2, :, -1], columns),
+        ]
+
+
+def taps_to_line(like: torch.Tensor) -> torch.Tensor:
+    """[4, 3, 3]: along a line, what the pixels i - 1, i, i + 1 add through each of three taps to the finer pixels 4 i
+    to 4 i + 3.
+    """
+    finer = [[5, 3, 0], [3, 5, 0], [1, 7, 0], [0, 7, 1], [0, 5, 3], [0, 3, 5]]  # eighths; of pixels 4 i - 1 to 4 i + 4
+    return torch.tensor(finer, dtype=like.dtype, device=like.device).div(8).unfold(0, 3, 1).transpose(1, 2)
+
+
+def line_matrix(length: int, like: torch.Tensor, corners: bool) -> torch.Tensor:
+    """[3 n, 4 n]: from three taps along a line of n pixels to the finer pixels; without `corners`, beyond its ends are
+    zeros and not the repeated pixels.
+    """
+    taps = torch.eye(3 * length, dtype=like.dtype, device=like.device).view(3 * length, 3, length)
+    matrix = F.conv1d(F.pad(taps, (1, 1), mode="replicate"), taps_to_line(like))  # [3 n, 4, n]
+    if not corners:
+        matrix[0, 0, 0] -= 1
+        matrix[-1, -1, -1] -= 1
+    return matrix.flatten(1)
 
 
 def build_upsampler(kind: UpsamplerKind, width: int, group: Group) -> nn.Module:

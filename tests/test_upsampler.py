@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.upsampler import EquivariantUpsampler, PlainUpsampler, build_upsampler, conv_after_x4, enn, group_space
+from pipeline.upsampler import EquivariantUpsampler, PlainUpsampler, build_upsampler, conv_after_x4, enn, group_space, interleaved
 
 GROUPS = ("C4", "C8", "C16", "D4", "D8")
 LAYERS = ("lifting", "upsampler.1", "upsampler.4", "pool")
@@ -46,7 +46,7 @@ def test_conv_after_x4_is_the_plain_formulation(batch, channels, out, height, wi
     torch.manual_seed(height * 8 + width)
     x, weight, bias = random(batch, channels, height, width), random(out, channels, 3, 3), random(out)
     expected = F.conv2d(F.interpolate(x, scale_factor=4, mode="bilinear"), weight, bias, padding=1)
-    torch.testing.assert_close(conv_after_x4(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(interleaved(conv_after_x4(x, weight, bias)), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 3), (4, 4), (26, 26)])
@@ -54,7 +54,7 @@ def test_conv_after_x4_on_the_edges_of_shape(shape):
     torch.manual_seed(0)
     x, weight, bias = random(2, 3, *shape), random(2, 3, 3, 3), random(2)
     expected = F.conv2d(F.interpolate(x, scale_factor=4, mode="bilinear"), weight, bias, padding=1)
-    torch.testing.assert_close(conv_after_x4(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(interleaved(conv_after_x4(x, weight, bias)), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_conv_after_x4_gradients():

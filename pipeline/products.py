@@ -1,0 +1,73 @@
+"""Matrix products on the CPU, by oneDNN's convolutions: those of MKL, to which PyTorch sends F.linear in float32, reach
+half the speed on processors that are not Intel's (`make bench` prints both). On a GPU and in other precisions PyTorch's
+own way is taken.
+"""
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU
+from torch import nn
+
+LARGE = 30e6  # multiply-adds from which reordering the weights pays
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`F.linear`: [..., C], [C', C], [C'] -> [..., C']."""
+    if not _large(x, len(weight)):
+        return F.linear(x, weight, bias)
+    pixels = F.conv2d(_as_pixels(x), weight[:, :, None, None], bias)
+    return pixels.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+def _large(x: torch.Tensor, width: int) -> bool:
+    """Whether the product of `x` with a matrix of this width is one that oneDNN makes faster."""
+    ours = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return ours and x.numel() * width >= LARGE
+
+
+def _as_pixels(x: torch.Tensor) -> torch.Tensor:
+    """[..., C] -> [1, C, 1, N]: one row of pixels, their channels side by side (channels_last, no copy)."""
+    return x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+def weight_gradient(output_gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """[N, C'], [N, C] -> [C', C]: the gradient of `linear` with respect to its weight."""
+    if not _large(x, output_gradient.shape[1]):
+        return output_gradient.T @ x
+    shape = (output_gradient.shape[1], x.shape[1], 1, 1)
+    return torch.nn.grad.conv2d_weight(_as_pixels(x), shape, _as_pixels(output_gradient))[:, :, 0, 0]
+
+
+class Linear(nn.Linear):
+    """nn.Linear whose product is `linear`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., C] -> [..., C']."""
+        return linear(x, self.weight, self.bias)
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """nn.MultiheadAttention of a sequence with itself, by scaled-dot-product attention; under the same names."""
+
+    def forward(self, x: torch.Tensor, *_, attn_mask: torch.Tensor | None = None, **__) -> tuple[torch.Tensor, None]:
+        """[B, T, C] -> the same shape; None stands where nn.MultiheadAttention returns its weights."""
+        projected = linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask)
+        return linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias), None
+
+
+class FastQuickGELU(nn.Module):
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP, as a scaled SiLU: one tensor kept instead of three."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any shape -> the same."""
+        return F.silu(1.702 * x).mul_(1 / 1.702)
+
+
+def with_own_products(module: nn.Module) -> nn.Module:
+    """The same module, its linear layers, self-attentions (batch first) and QuickGELUs computed by this file's classes."""
+    own = {nn.Linear: Linear, nn.MultiheadAttention: SelfAttention, QuickGELU: FastQuickGELU}
+    for part in module.modules():
+        part.__class__ = own.get(type(part), type(part))
+    return module
