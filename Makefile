@@ -1,11 +1,11 @@
-# make repro: from nothing to a finished report on the embedded data.  make test: the tests.
-# Both make .venv first, from the pinned requirements. Another interpreter: make repro PYTHON=python3.12
+# make repro: from nothing to a finished report on the embedded data.  make test: the tests.  make bench: timings.
+# All make .venv first, from the pinned requirements. Another interpreter: make repro PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test smoke lock
+.PHONY: repro test smoke bench lock
 
 repro: $(READY)
 	dvc repro
@@ -19,6 +19,9 @@ test: $(READY)
 
 smoke: $(READY)  ## the whole graph with few images and a tiny model, in a temporary clone
 	tests/smoke.sh
+
+bench: $(READY)  ## fast paths beside plain ones: 20 minutes, 24 GB of memory
+	python -m benchmarks.speed | tee benchmarks/results.md
 
 lock: pyproject.toml  ## pin anew; needs uv
 	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | uv pip compile --universal --python-version 3.10 --no-annotate \

@@ -2,33 +2,17 @@
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from pipeline.backbones import build_image_tower
+from pipeline.backbones.catalogue import build_image_tower
 from pipeline.clipsym import CLIPSym
 from pipeline.decoder import Decoder
 from pipeline.errors import CheckpointError
 from pipeline.params import Params
-
-
-@dataclass(frozen=True)
-class ModelRecord:
-    """What a checkpoint's header tells about its weights.
-
-    `params`: all parameters of the run; `prompts`: the M prompts; `epoch`: the one that the weights are of;
-    `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best on its validation images.
-    """
-
-    params: Params
-    prompts: list[str]
-    epoch: int
-    validation_f1: float
-    thresholds: dict[str, float]
+from pipeline.records import ModelRecord, load_record
 
 
 def build_model(params: Params, prompts: list[str], text_embeddings: torch.Tensor | None, pretrained: bool) -> CLIPSym:
@@ -42,7 +26,7 @@ def build_model(params: Params, prompts: list[str], text_embeddings: torch.Tenso
         params.decoder.upsampler,
         params.decoder.group,
     )
-    return CLIPSym(tower, decoder, text_embeddings)
+    return CLIPSym(tower, decoder, text_embeddings, params.train.precision)
 
 
 def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
@@ -62,23 +46,11 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
 def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record. Raises CheckpointError."""
     record = load_record(path)
-    state = load_file(path)
+    # cloned, because MKL's sums depend on where in memory an array starts, and in the file it starts anywhere
+    state = {name: tensor.clone() for name, tensor in load_file(path).items()}
     model = build_model(record.params, record.prompts, state.get("text_embeddings"), pretrained=False)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: its weights are not of the model in its header: {error}") from None
     return model.eval(), record
-
-
-def load_record(path: Path) -> ModelRecord:
-    """The record in a checkpoint's header. Raises CheckpointError."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-        fields = {key: json.loads(header[key]) for key in ModelRecord.__dataclass_fields__}
-        return ModelRecord(**{**fields, "params": Params.model_validate(fields["params"])})
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:  # ValueError: of json and of pydantic
-        raise CheckpointError(f"{path}: not a checkpoint of this project: {error}") from None

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.backbones import ImageTower
+from pipeline.backbones.tower import ImageTower
 from pipeline.decoder import Decoder
+from pipeline.names import Precision
 
 
 def best_device() -> torch.device:
@@ -14,12 +15,18 @@ def best_device() -> torch.device:
 
 
 class CLIPSym(nn.Module):
-    """The whole model. Text embeddings, [M, E] or None, are fixed: they are computed once and kept as a buffer."""
+    """The whole model. Text embeddings, [M, E] or None, are fixed: they are computed once and kept as a buffer.
 
-    def __init__(self, image_tower: ImageTower, decoder: Decoder, text_embeddings: torch.Tensor | None) -> None:
+    `precision`: of the products; weights and logits are float32 in any case.
+    """
+
+    def __init__(
+        self, image_tower: ImageTower, decoder: Decoder, text_embeddings: torch.Tensor | None, precision: Precision
+    ) -> None:
         super().__init__()
         self.image_tower = image_tower
         self.decoder = decoder
+        self.precision = precision
         self.register_buffer("text_embeddings", text_embeddings)
 
     @property
@@ -32,6 +39,7 @@ class CLIPSym(nn.Module):
 
         `logits.sigmoid()` is the probability that a pixel lies on a reflection axis, or is a rotation centre.
         """
-        features, grid = self.image_tower(images)
-        logits = self.decoder(features, self.text_embeddings, grid)
-        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=True)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features, grid = self.image_tower(images)
+            logits = self.decoder(features, self.text_embeddings, grid)
+        return F.interpolate(logits.float(), size=images.shape[-2:], mode="bilinear", align_corners=True)

@@ -1,7 +1,7 @@
 """The decoder's two-layer perceptron, whose hidden layer is 32 times as wide as its input and the largest array of all.
 
-On the CPU it is computed in blocks of rows that stay in the cache, and once more for the gradient instead of being kept:
-at M = 25 prompts and 417 pixels it would be 140 MB an image and layer.
+On the CPU it is computed in blocks of rows that stay in the cache, and again for the gradient instead of being kept: at
+M = 25 prompts and 417 pixels it would be 140 MB an image and layer.
 """
 
 import torch
@@ -25,13 +25,15 @@ class BlockwiseMLP(torch.autograd.Function):
     """`mlp` of rows [N, D], forward and backward, block by block."""
 
     @staticmethod
-    def forward(ctx, x, weight1, bias1, weight2, bias2):  # noqa: D102 - torch's interface
+    def forward(ctx, x, weight1, bias1, weight2, bias2):
+        """[N, D] -> [N, D]."""
         ctx.save_for_backward(x, weight1, bias1, weight2)
         return torch.cat([linear(linear(rows, weight1, bias1).relu_(), weight2, bias2) for rows in x.split(ROWS)])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):  # noqa: D102
+    def backward(ctx, gradient):
+        """The gradients of all five, from that of the result, [N, D]."""
         x, weight1, bias1, weight2 = ctx.saved_tensors
         transposed1, transposed2 = weight1.T.contiguous(), weight2.T.contiguous()
         of_x, of_weight1, of_bias1, of_weight2 = (torch.zeros_like(t) for t in (x, weight1, bias1, weight2))

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ParamsError
-from pipeline.names import Group, PromptKind, Schedule, Task, UpsamplerKind, Validation
+from pipeline.names import Group, Precision, PromptKind, Schedule, Task, UpsamplerKind, Validation
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -80,6 +80,8 @@ class TrainParams(_Section):
     gamma: Annotated[float, Field(ge=0)]
     validate_every: Count
     workers: Annotated[int, Field(ge=0, strict=True)]
+    precision: Precision
+    compile: Annotated[bool, Field(strict=True)]
 
 
 class EvaluateParams(_Section):

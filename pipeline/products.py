@@ -1,11 +1,11 @@
-"""Matrix products on the CPU, by oneDNN's convolutions: those of MKL, to which PyTorch sends F.linear in float32, reach
-half the speed on processors that are not Intel's (`make bench` prints both). On a GPU and in other precisions PyTorch's
-own way is taken.
+"""Matrix products on the CPU by oneDNN's convolutions.
+
+PyTorch sends F.linear in float32 to MKL, which reaches half of their speed on processors that are not Intel's (`make
+bench` prints both). On a GPU and in other precisions PyTorch's own way is taken.
 """
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU
 from torch import nn
 
 LARGE = 30e6  # multiply-adds from which reordering the weights pays
@@ -15,8 +15,24 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     """`F.linear`: [..., C], [C', C], [C'] -> [..., C']."""
     if not _large(x, len(weight)):
         return F.linear(x, weight, bias)
-    pixels = F.conv2d(_as_pixels(x), weight[:, :, None, None], bias)
+    pixels = mix_channels(_as_pixels(x), weight[:, :, None, None], bias)
     return pixels.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+def weight_gradient(output_gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """[N, C'], [N, C] -> [C', C]: the gradient of `linear` with respect to its weight."""
+    if not _large(x, output_gradient.shape[1]):
+        return output_gradient.T @ x
+    shape = (output_gradient.shape[1], x.shape[1], 1, 1)
+    return torch.nn.grad.conv2d_weight(_as_pixels(x), shape, _as_pixels(output_gradient), dilation=2)[:, :, 0, 0]
+
+
+def mix_channels(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """A convolution of one pixel: [B, C, h, w], [C', C, 1, 1], [C'] -> [B, C', h, w].
+
+    On one thread PyTorch takes oneDNN for dilated convolutions only; with one pixel dilation changes nothing.
+    """
+    return F.conv2d(x, weight, bias, dilation=2 if x.device.type == "cpu" else 1)
 
 
 def _large(x: torch.Tensor, width: int) -> bool:
@@ -28,14 +44,6 @@ def _large(x: torch.Tensor, width: int) -> bool:
 def _as_pixels(x: torch.Tensor) -> torch.Tensor:
     """[..., C] -> [1, C, 1, N]: one row of pixels, their channels side by side (channels_last, no copy)."""
     return x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
-
-
-def weight_gradient(output_gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """[N, C'], [N, C] -> [C', C]: the gradient of `linear` with respect to its weight."""
-    if not _large(x, output_gradient.shape[1]):
-        return output_gradient.T @ x
-    shape = (output_gradient.shape[1], x.shape[1], 1, 1)
-    return torch.nn.grad.conv2d_weight(_as_pixels(x), shape, _as_pixels(output_gradient))[:, :, 0, 0]
 
 
 class Linear(nn.Linear):
@@ -55,19 +63,3 @@ class SelfAttention(nn.MultiheadAttention):
         q, k, v = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask)
         return linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias), None
-
-
-class FastQuickGELU(nn.Module):
-    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP, as a scaled SiLU: one tensor kept instead of three."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape -> the same."""
-        return F.silu(1.702 * x).mul_(1 / 1.702)
-
-
-def with_own_products(module: nn.Module) -> nn.Module:
-    """The same module, its linear layers, self-attentions (batch first) and QuickGELUs computed by this file's classes."""
-    own = {nn.Linear: Linear, nn.MultiheadAttention: SelfAttention, QuickGELU: FastQuickGELU}
-    for part in module.modules():
-        part.__class__ = own.get(type(part), type(part))
-    return module

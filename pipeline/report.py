@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from pipeline.checkpoints import ModelRecord
 from pipeline.params import Params
+from pipeline.records import ModelRecord
 from pipeline.tables import PUBLISHED, ablation_table, main_table, to_markdown
 
 EMBEDDED_NOTE = (

@@ -7,8 +7,8 @@ import torch
 from dvclive import Live
 from tqdm import tqdm
 
-from pipeline.backbones import embed_prompts
-from pipeline.checkpoints import ModelRecord, build_model, save_model
+from pipeline.backbones.catalogue import embed_prompts
+from pipeline.checkpoints import build_model, save_model
 from pipeline.clipsym import CLIPSym, best_device
 from pipeline.errors import DataError
 from pipeline.loading import TrainingSet, training_batches
@@ -18,6 +18,7 @@ from pipeline.packing import PackedSplit
 from pipeline.params import Params
 from pipeline.prediction import score
 from pipeline.prompts import draw, read_vocabulary
+from pipeline.records import ModelRecord
 from pipeline.schedules import factor
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts
 
@@ -36,6 +37,8 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
     device = best_device()
     model, prompts = new_model(params)
     model.to(device)
+    if params.train.compile and device.type == "cuda":  # on the CPU it was slower than the paths made for it
+        model.compile()
     optimiser = torch.optim.Adam(
         [
             {"params": [p for p in model.image_tower.parameters() if p.requires_grad], "top": params.chosen.tower_lr},

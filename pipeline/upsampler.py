@@ -4,12 +4,14 @@ Shapes: [B, D, h, w] -> [B, 1, 16 h, 16 w]. The submodules carry the released co
 """
 
 import warnings
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from pipeline.names import Group, UpsamplerKind
+from pipeline.products import mix_channels
 
 with warnings.catch_warnings():
     # Without py3nj escnn computes SO(3) coefficients numerically; nothing here uses SO(3).
@@ -48,13 +50,14 @@ class SteerableConv(enn.R2Conv):
         return F.conv2d(x, *self.expanded(), padding=1)
 
     def expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The filter [C', C, 3, 3] and the bias [C'] of the equivalent plain convolution."""
-        if torch.is_grad_enabled():
-            return self.expand_parameters()
-        state = tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in self.parameters())
-        if self._cached is None or self._cached[0] != state:
-            self._cached = state, self.expand_parameters()
-        return self._cached[1]
+        """The filter [C', C, 3, 3] and the bias [C'] of the equivalent plain convolution, in the weights' precision."""
+        with torch.autocast(self.weights.device.type, enabled=False):
+            if torch.is_grad_enabled():
+                return self.expand_parameters()
+            state = tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in self.parameters())
+            if self._cached is None or self._cached[0] != state:
+                self._cached = state, self.expand_parameters()
+            return self._cached[1]
 
 
 class EquivariantUpsampler(nn.Module):
@@ -95,7 +98,7 @@ class PlainUpsampler(nn.ModuleDict):
 
 
 def conv_after_x4(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """`conv2d(bilinear_x4(x), weight, bias, padding=1)` with a ninth of the work or less.
+    """`conv2d(bilinear_x4(x), weight, bias, padding=1)`, at 9 C + 1,296 multiply-adds per pixel of x and C', not 144 C.
 
     Both steps are linear, so that the channels are mixed before upsampling, for each of the nine taps; then a small
     convolution spreads the taps of each channel over the pixels.
@@ -105,13 +108,14 @@ def conv_after_x4(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> 
     channels = len(weight)
     mixing = weight.permute(0, 2, 3, 1).reshape(9 * channels, -1, 1, 1)
     centre = F.pad(bias[:, None], (4, 4)).flatten()  # the central tap never meets the zero padding
-    taps = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), mixing, centre)
+    taps = mix_channels(F.pad(x, (1, 1, 1, 1), mode="replicate"), mixing, centre)
     return SpreadTaps.apply(taps.unflatten(1, (channels, 9)).flatten(0, 1)).unflatten(0, (len(x), channels))
 
 
 def interleaved(x: torch.Tensor) -> torch.Tensor:
     """[B, C, 16, h, w] -> [B, C, 4 h, 4 w]."""
-    return F.pixel_shuffle(x.flatten(1, 2), 4)
+    batch, channels, _, height, width = x.shape
+    return x.unflatten(2, (4, 4)).permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, 4 * height, 4 * width)
 
 
 def conv_of_interleaved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -133,25 +137,21 @@ class SpreadTaps(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, taps):  # noqa: D102 - torch's interface
-        spread = F.conv2d(taps, SpreadTaps.kernel(taps))
+    def forward(ctx, taps):
+        """[N, 9, h + 2, w + 2] -> [N, 16, h, w]."""
+        spread = F.conv2d(taps, spreading_kernel(taps.dtype, taps.device))
         for pixels, outermost, line in SpreadTaps.sides(spread, taps):
             pixels -= (outermost.flatten(1) @ line).view_as(pixels)
         return spread
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):  # noqa: D102
-        taps = F.conv_transpose2d(gradient, SpreadTaps.kernel(gradient))
+    def backward(ctx, gradient):
+        """[N, 16, h, w] -> [N, 9, h + 2, w + 2]: the transposed map."""
+        taps = F.conv_transpose2d(gradient, spreading_kernel(gradient.dtype, gradient.device))
         for pixels, outermost, line in SpreadTaps.sides(gradient, taps):
             outermost -= (pixels.flatten(1) @ line.T).view_as(outermost)
         return taps
-
-    @staticmethod
-    def kernel(like: torch.Tensor) -> torch.Tensor:
-        """[16, 9, 3, 3]: what each of 3 x 3 pixels adds through each tap to each of the 16 finer pixels."""
-        line = taps_to_line(like)
-        return torch.einsum("pad,qbe->pqabde", line, line).reshape(16, 9, 3, 3)
 
     @staticmethod
     def sides(spread: torch.Tensor, taps: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -160,7 +160,8 @@ class SpreadTaps(torch.autograd.Function):
         """
         pixels, height, width = spread.unflatten(1, (4, 4)), *spread.shape[2:]
         taps = taps.unflatten(1, (3, 3))[..., 1:-1, 1:-1]
-        rows, columns = line_matrix(width, spread, corners=False), line_matrix(height, spread, corners=True)
+        kind = spread.dtype, spread.device
+        rows, columns = line_matrix(width, *kind, corners=False), line_matrix(height, *kind, corners=True)
         return [
             (pixels[:, 0, :, 0], taps[:, 0, :, 0], rows),
             (pixels[:, 3, :, -1], taps[:, 2, :, -1], rows),
@@ -169,24 +170,32 @@ class SpreadTaps(torch.autograd.Function):
         ]
 
 
-def taps_to_line(like: torch.Tensor) -> torch.Tensor:
-    """[4, 3, 3]: along a line, what the pixels i - 1, i, i + 1 add through each of three taps to the finer pixels 4 i
-    to 4 i + 3.
-    """
-    finer = [[5, 3, 0], [3, 5, 0], [1, 7, 0], [0, 7, 1], [0, 5, 3], [0, 3, 5]]  # eighths; of pixels 4 i - 1 to 4 i + 4
-    return torch.tensor(finer, dtype=like.dtype, device=like.device).div(8).unfold(0, 3, 1).transpose(1, 2)
+@cache
+def spreading_kernel(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """[16, 9, 3, 3]: what each of 3 x 3 pixels adds through each tap to each of the 16 finer pixels."""
+    line = taps_to_line(dtype, device)
+    return torch.einsum("pad,qbe->pqabde", line, line).reshape(16, 9, 3, 3)
 
 
-def line_matrix(length: int, like: torch.Tensor, corners: bool) -> torch.Tensor:
+@cache
+def line_matrix(length: int, dtype: torch.dtype, device: torch.device, corners: bool) -> torch.Tensor:
     """[3 n, 4 n]: from three taps along a line of n pixels to the finer pixels; without `corners`, beyond its ends are
     zeros and not the repeated pixels.
     """
-    taps = torch.eye(3 * length, dtype=like.dtype, device=like.device).view(3 * length, 3, length)
-    matrix = F.conv1d(F.pad(taps, (1, 1), mode="replicate"), taps_to_line(like))  # [3 n, 4, n]
+    taps = torch.eye(3 * length, dtype=dtype, device=device).view(3 * length, 3, length)
+    matrix = F.conv1d(F.pad(taps, (1, 1), mode="replicate"), taps_to_line(dtype, device))  # [3 n, 4, n]
     if not corners:
         matrix[0, 0, 0] -= 1
         matrix[-1, -1, -1] -= 1
     return matrix.flatten(1)
+
+
+def taps_to_line(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """[4, 3, 3]: along a line, what the pixels i - 1, i, i + 1 add through each of three taps to the finer pixels 4 i
+    to 4 i + 3.
+    """
+    finer = [[5, 3, 0], [3, 5, 0], [1, 7, 0], [0, 7, 1], [0, 5, 3], [0, 3, 5]]  # eighths; of pixels 4 i - 1 to 4 i + 4
+    return torch.tensor(finer, dtype=dtype, device=device).div(8).unfold(0, 3, 1).transpose(1, 2)
 
 
 def build_upsampler(kind: UpsamplerKind, width: int, group: Group) -> nn.Module:

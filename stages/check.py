@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.backbones import require_weights
+from pipeline.backbones.catalogue import require_weights
 from pipeline.params import load_params
 from stages.command import run_stage
 

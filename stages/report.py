@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from pipeline.checkpoints import load_record
 from pipeline.names import TEST_SETS
 from pipeline.params import load_params
+from pipeline.records import load_record
 from pipeline.report import write_report
 from stages.command import run_stage
 

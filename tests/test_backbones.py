@@ -12,8 +12,10 @@ from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 from skimage import data as photographs
 
-from pipeline import backbones
-from pipeline.backbones import IMAGENET, build_image_tower, embed_prompts, require_weights, sine_position
+from pipeline.backbones import clip
+from pipeline.backbones.catalogue import build_image_tower, embed_prompts, require_weights
+from pipeline.backbones.lite import sine_position
+from pipeline.backbones.tower import IMAGENET
 from pipeline.errors import BackboneError
 from pipeline.params import load_params
 
@@ -232,7 +234,7 @@ def test_missing_weights_name_both_ways(monkeypatch, error):
     def unreachable(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(backbones, "_from_hub", unreachable)
+    monkeypatch.setattr(clip, "_from_hub", unreachable)
     with pytest.raises(BackboneError) as caught:
         build_image_tower(CATALOGUE["clip"])
     for words in (
@@ -261,7 +263,7 @@ def test_lite_may_be_random():
 def test_another_activation_is_an_error(monkeypatch, tmp_path):
     """open_clip itself only warns, and only if it resolves the tag."""
     (tmp_path / "weights.pt").touch()
-    monkeypatch.setattr(backbones, "_from_hub", lambda tag: tmp_path / "weights.pt")
+    monkeypatch.setattr(clip, "_from_hub", lambda tag: tmp_path / "weights.pt")
     with pytest.raises(BackboneError, match="(?i)quick.?gelu"):
         build_image_tower(entry("clip", model="ViT-B-16"))
     with pytest.raises(BackboneError, match="ViT-B-16-quickgelu"):

@@ -8,10 +8,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pipeline.backbones import embed_prompts
-from pipeline.checkpoints import ModelRecord, build_model, load_model, load_record, save_model
+from pipeline.backbones.catalogue import embed_prompts
+from pipeline.checkpoints import build_model, load_model, save_model
 from pipeline.errors import CheckpointError
 from pipeline.params import load_params
+from pipeline.records import ModelRecord, load_record
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 PROMPTS = ["cat dog", "fire hydrant vögel"]

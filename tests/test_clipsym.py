@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.backbones import embed_prompts
+from pipeline.backbones.catalogue import embed_prompts
 from pipeline.checkpoints import build_model
 from pipeline.params import load_params
 

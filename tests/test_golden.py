@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.annotations import Annotation, ReflectionAxis
-from pipeline.backbones import IMAGENET
+from pipeline.backbones.tower import IMAGENET
 from pipeline.datasets import dendi
 from pipeline.decoder import Decoder, from_released
 from pipeline.geometry import Letterbox

@@ -8,7 +8,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.upsampler import EquivariantUpsampler, PlainUpsampler, build_upsampler, conv_after_x4, enn, group_space, interleaved
+from benchmarks import plain
+from pipeline.upsampler import (
+    EquivariantUpsampler,
+    PlainUpsampler,
+    build_upsampler,
+    conv_after_x4,
+    conv_of_interleaved,
+    enn,
+    group_space,
+    interleaved,
+)
 
 GROUPS = ("C4", "C8", "C16", "D4", "D8")
 LAYERS = ("lifting", "upsampler.1", "upsampler.4", "pool")
@@ -57,10 +67,49 @@ def test_conv_after_x4_on_the_edges_of_shape(shape):
     torch.testing.assert_close(interleaved(conv_after_x4(x, weight, bias)), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_conv_after_x4_gradients():
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 3), (3, 2)])
+def test_conv_after_x4_gradients(shape):
     torch.manual_seed(0)
-    inputs = [tensor.requires_grad_() for tensor in (random(1, 2, 2, 1), random(2, 2, 3, 3), random(2))]
+    inputs = [tensor.requires_grad_() for tensor in (random(2, 2, *shape), random(2, 2, 3, 3), random(2))]
     assert torch.autograd.gradcheck(conv_after_x4, inputs)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(batch=st.integers(1, 3), channels=st.integers(1, 4), height=side, width=side)
+def test_conv_of_interleaved_is_the_plain_formulation(batch, channels, height, width):
+    torch.manual_seed(height * 8 + width)
+    x, weight, bias = random(batch, channels, 16, height, width), random(1, channels, 3, 3), random(1)
+    image = interleaved(x)
+    assert image.shape == (batch, channels, 4 * height, 4 * width)
+    assert image[-1, -1, 4 * (height - 1) + 2, 4 * (width - 1) + 3] == x[-1, -1, 4 * 2 + 3, -1, -1]
+    expected = F.conv2d(image, weight, bias, padding=1)
+    torch.testing.assert_close(conv_of_interleaved(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_conv_of_interleaved_gradients():
+    torch.manual_seed(0)
+    inputs = [tensor.requires_grad_() for tensor in (random(2, 2, 16, 1, 2), random(1, 2, 3, 3), random(1))]
+    assert torch.autograd.gradcheck(conv_of_interleaved, inputs)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 5), (4, 4)])
+@pytest.mark.parametrize("group", [*GROUPS, None])
+def test_equals_the_plain_formulation(group, shape):
+    module, x = upsampler(group), random(2, 4, *shape).requires_grad_()
+    inputs = [x, *module.parameters()]
+    expected, found = plain.upsampler(module, x), module(x)
+    assert error(found, expected) < 1e-9
+    direction = torch.randn_like(found)
+    gradients = [torch.autograd.grad((result * direction).sum(), inputs) for result in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-7)
+
+
+def test_a_filter_expanded_under_autocast_is_not_rounded():
+    module, x = upsampler().float().eval(), random(1, 4, 3, 3).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = run(module, x)
+    fresh = upsampler().float()
+    assert error(run(module, x), run(fresh, x)) < 1e-6 < error(rounded, run(fresh, x)) < 0.1
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -86,15 +135,6 @@ def test_equals_escnn_modules(group):
     ).double()
     x = random(2, 4, 3, 5)
     assert error(ours(x), escnn(enn.GeometricTensor(x, scalars)).tensor) < 1e-6
-
-
-def test_plain_equals_released_order():
-    ours = upsampler(None)
-    first, second, third = (ours[name] for name in ("0", "3", "6"))
-    x = random(2, 4, 3, 5)
-    half = F.interpolate(first(x).relu(), scale_factor=4, mode="bilinear")
-    quarter = F.interpolate(second(half).relu(), scale_factor=4, mode="bilinear")
-    assert error(ours(x), third(quarter)) < 1e-12
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (5, 5), (3, 6)])

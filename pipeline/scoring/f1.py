@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 THRESHOLDS = torch.linspace(1 / 101, 100 / 101, 100).numpy()  # float32, exactly the released ones
-EDGES = np.array([-np.inf, *THRESHOLDS, np.inf], np.float32)
+EDGES = np.array([np.nan, *THRESHOLDS, np.nan], np.float32)  # beyond the ends no comparison holds
 RADIUS = 5
 
 
@@ -73,7 +73,7 @@ def count(heat_map: np.ndarray, mask: np.ndarray) -> F1Counts:
 
 
 def thresholds_passed(heat_map: np.ndarray) -> np.ndarray:
-    """float32 [H, W] in 0..1 -> uint8 [H, W]: how many thresholds each pixel lies above; one at a threshold does not."""
+    """float32 [H, W] in 0..1 -> uint8 [H, W]: how many thresholds each pixel exceeds; one at a threshold does not."""
     guess = np.clip(heat_map * np.float32(len(THRESHOLDS) + 1), 0, len(THRESHOLDS)).astype(np.uint8)
     return guess - (EDGES[guess] >= heat_map) + (EDGES[guess + 1] < heat_map)  # rounding errs by one at most
 

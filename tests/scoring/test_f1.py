@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, maximum_filter
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support
 
-from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count, dilate
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count, dilate, thresholds_passed
 
 DISC = np.hypot(*np.mgrid[-5:6, -5:6]) <= 5
 SHAPES = [(1, 1), (3, 7), (7, 3), (1, 40), (40, 1), (2, 2), (12, 11), (31, 24)]
@@ -67,6 +67,20 @@ def test_a_pixel_at_a_threshold_does_not_pass_it(number):
     heat, mask = np.full((3, 4), THRESHOLDS[number]), np.ones((3, 4), bool)
     np.testing.assert_array_equal(count(heat, mask).predicted, 12 * (np.arange(100) < number))
     np.testing.assert_array_equal(count(np.nextafter(heat, np.float32(1)), mask).true, 12 * (np.arange(100) <= number))
+
+
+def test_thresholds_passed_beside_every_threshold():
+    zero, one = np.float32([0, 1])
+    ends = [zero, -zero, np.nextafter(zero, one), one, np.nextafter(one, 2 * one)]
+    levels = np.concatenate([np.nextafter(THRESHOLDS, zero), THRESHOLDS, np.nextafter(THRESHOLDS, one), ends])
+    expected = [(THRESHOLDS < level).sum() for level in levels]
+    assert thresholds_passed(levels).dtype == np.uint8
+    np.testing.assert_array_equal(thresholds_passed(levels), expected)
+
+
+def test_thresholds_passed_by_values_that_no_heat_map_should_hold():
+    levels = np.float32([-np.inf, -3, 1.5, 300, np.inf])
+    np.testing.assert_array_equal(thresholds_passed(levels), [0, 0, 100, 100, 100])
 
 
 @checked

@@ -1,0 +1,151 @@
+"""`make bench`: the fast paths beside their plain formulations, and how cost grows. Prints Markdown."""
+
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from benchmarks import plain
+from benchmarks.timing import Comparison, compare, multiply_adds, peaks, repeat, shown
+from benchmarks.work import PARAMS, Pair, images, paper, photograph, random_model, steps, training_step
+from pipeline.loading import TrainingSet
+from pipeline.scoring.f1 import count
+
+SIZES, PROMPTS, BATCHES = (224, 320, 417, 512, 640), (1, 5, 25, 50), (1, 2, 4)
+
+
+def main() -> None:
+    """All tables."""
+    limits = peaks()
+    peak = max(speed for name, speed in limits.items() if "float32" in name)
+    print(f"{torch.get_num_threads()} cores ({processor()}); Python {platform.python_version()}", end=", ")
+    print(f"torch {torch.__version__}")
+    print("\nOf a product of two matrices of 2,048 x 2,048, multiply-adds a second:", end=" ")
+    print("; ".join(f"{name} {speed / 1e9:.0f} G" for name, speed in limits.items()), end=".\n\n")
+    print("| work | plain: median (range) | ours | ratio (range) | multiply-adds | share of the peak |")
+    print("|---|---|---|---|---|---|")
+    for name, comparison in comparisons():
+        print(row(name, comparison, peak), flush=True)
+    print(f"\n{memory()}\n")
+    for table in growth():
+        print(table, flush=True)
+
+
+def comparisons():
+    """Pairs of a name and its Comparison."""
+    yield from in_the_papers_setting(Pair.build())
+    yield "training step of the default (lite, 192 px, batch 8)", lite()
+    heat_map, truth = np.random.default_rng(0).random((480, 640), np.float32), np.zeros((480, 640), bool)
+    truth[100:400, 320] = True
+    yield "F1 counts, 480 x 640", compare(lambda: plain.counts(heat_map, truth), lambda: count(heat_map, truth), 15)
+    yield "an augmented training image of 417, on one core", loading()
+
+
+def in_the_papers_setting(pair: Pair):
+    """Those of the model and of its upsampler."""
+    upsampler, grid, image = pair.ours.decoder.upsampler, torch.randn(1, 64, 26, 26), images(1, 417)
+    with torch.no_grad():
+        difference = (pair.plain(image) - pair.ours(image)).abs().max().item()
+        name = f"inference, one image (logits differ by {difference:.0e})"
+        yield name, compare(lambda: pair.plain(image), lambda: pair.ours(image), 7)
+        calls = lambda: plain.upsampler(upsampler, grid), lambda: upsampler(grid)
+        yield "equivariant upsampler, forward", compare(*calls, 15)
+    grid.requires_grad_()
+    calls = lambda: plain.upsampler(upsampler, grid).sum().backward(), lambda: upsampler(grid).sum().backward()
+    yield "equivariant upsampler, forward and backward", compare(*calls, 9)
+    plainly, ours = steps(pair, batch=4)
+    yield "training step, batch 4", compare(plainly, ours, 3)
+    pair.ours.precision = "bf16"
+    yield "the same, ours in bf16", compare(plainly, ours, 3)
+
+
+def lite() -> Comparison:
+    """The model of params.yaml, its image tower the same in both."""
+    params = PARAMS.model_copy(update={"backbone": "lite"})
+    model, size = random_model(params, text_width=384).train(), params.chosen.input_size
+
+    def plainly(pictures: torch.Tensor) -> torch.Tensor:
+        features, grid = model.image_tower(pictures)
+        logits = plain.decoder(model.decoder, features, model.text_embeddings, grid)
+        return torch.nn.functional.interpolate(logits, size=(size, size), mode="bilinear", align_corners=True)
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return compare(*(training_step(forward, parameters, 8, size) for forward in (plainly, model)), 9)
+
+
+def loading() -> Comparison:
+    """One epoch after another of one image; as a worker process does it, with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with TemporaryDirectory() as folder:
+        sample, split = photograph(Path(folder), 417)
+        epochs = iter(range(1_000_000))
+        ours = TrainingSet([split], seed=0)
+        calls = lambda: plain.training_sample(sample, "reflection", 417), lambda: ours[next(epochs), 0]
+        found = compare(*calls, 99)
+    torch.set_num_threads(threads)
+    return found
+
+
+def memory() -> str:
+    """The peaks of two processes."""
+    peaks = {
+        name: float(subprocess.check_output([sys.executable, "-m", "benchmarks.memory", name, "4"]))
+        for name in ("plain", "ours")
+    }
+    return f"Peak memory of training with batch 4: plain {peaks['plain']:.1f} GB, ours {peaks['ours']:.1f} GB."
+
+
+def growth():
+    """Tables of our times over the number of prompts, the image size and the batch."""
+    settings = {
+        "prompts M": {f"{m}": (paper(prompts=m), 1) for m in PROMPTS},
+        "image size": {f"{size} px": (paper(size=size), 1) for size in SIZES},
+        "batch": {f"{batch}": (paper(), batch) for batch in BATCHES},
+    }
+    for axis, values in settings.items():
+        lines = [f"| {axis} | inference | multiply-adds | training step | multiply-adds |", "|---|---|---|---|---|"]
+        for name, (params, batch) in values.items():
+            model, size = random_model(params), params.chosen.input_size
+            step = training_step(model.train(), [p for p in model.parameters() if p.requires_grad], batch, size)
+            training = cell(step, runs=3)
+            with torch.no_grad():
+                inference = cell(partial(model.eval(), images(batch, size)), runs=5)
+            lines.append(f"| {name} | {inference} | {training} |")
+        yield "\n".join([*lines, ""])
+
+
+def cell(call: Callable[[], object], runs: int) -> str:
+    """Time and arithmetic of one entry of the growth tables."""
+    return f"{shown(repeat(call, runs))} | {multiply_adds(call) / 1e9:.0f} G"
+
+
+def row(name: str, comparison: Comparison, peak: float) -> str:
+    """One line of the main table."""
+    ratios, products = comparison.ratios, comparison.products
+    ratio = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+    share = f"{products / statistics.median(comparison.ours) / peak:.0%}" if products else ""
+    arithmetic = f"{products / 1e9:.1f} G" if products else ""
+    return f"| {name} | {shown(comparison.plain)} | {shown(comparison.ours)} | {ratio} | {arithmetic} | {share} |"
+
+
+def processor() -> str:
+    """The processor's vendor, family and instructions that matter here."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        values = {key.strip(): value.strip() for key, value in lines.items()}
+        return f"{values['model name']}, family {values['cpu family']}, {torch.backends.cpu.get_cpu_capability()}"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What is timed: the model in the paper's setting and in the default one, and an image to load."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import torch
+from PIL import Image
+from skimage import data as photographs
+from torch import nn
+
+from benchmarks import plain
+from pipeline.annotations import Annotation, ReflectionAxis, Sample
+from pipeline.backbones import clip
+from pipeline.checkpoints import build_model
+from pipeline.clipsym import CLIPSym
+from pipeline.loss import alpha_focal
+from pipeline.packing import PackedSplit, pack
+from pipeline.params import Params, load_params
+
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+
+
+def paper(prompts: int = 25, size: int = 417, precision: str = "fp32") -> Params:
+    """ViT-B/16, D = 64, C8."""
+    entry = PARAMS.backbones["clip"].model_copy(update={"input_size": size})
+    return PARAMS.model_copy(
+        update={
+            "backbone": "clip",
+            "backbones": {"clip": entry},
+            "prompts": PARAMS.prompts.model_copy(update={"count": prompts}),
+            "decoder": PARAMS.decoder.model_copy(update={"width": 64, "upsampler": "equivariant", "group": "C8"}),
+            "train": PARAMS.train.model_copy(update={"precision": precision}),
+        }
+    )
+
+
+def random_model(params: Params, text_width: int = 512) -> CLIPSym:
+    """A model of these parameters with random weights and text embeddings."""
+    torch.manual_seed(0)
+    embeddings = torch.randn(params.prompts.count, text_width)
+    return build_model(params, [""] * params.prompts.count, embeddings, pretrained=False)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Our model in the paper's setting, and the whole CLIP of the same random weights for the plain formulation."""
+
+    ours: CLIPSym
+    clip: nn.Module
+    tokens: torch.Tensor
+
+    @classmethod
+    def build(cls) -> "Pair":
+        """Random weights; prompts of four words."""
+        params = paper()
+        torch.manual_seed(0)
+        whole = clip.open_clip_model(params.chosen, weights=None).eval()
+        tokens = open_clip.get_tokenizer(params.chosen.model)([f"cat dog tree house {n}" for n in range(25)])
+        with torch.no_grad():
+            embeddings = whole.encode_text(tokens)
+        ours = build_model(params, [""] * 25, embeddings, pretrained=False).eval()
+        state = whole.visual.state_dict()
+        ours.image_tower.visual.load_state_dict({name: state[name] for name in ours.image_tower.visual.state_dict()})
+        return cls(ours, whole, tokens)
+
+    def plain(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits, by the plain formulation."""
+        return plain.clipsym(self.ours, self.clip, self.tokens, images)
+
+
+def images(batch: int, size: int) -> torch.Tensor:
+    """[B, 3, S, S] in 0..1."""
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def training_step(forward: Callable, parameters: list[nn.Parameter], batch: int, size: int) -> Callable[[], None]:
+    """A function that does one step of Adam on random images and targets."""
+    optimiser = torch.optim.Adam(parameters, lr=1e-5)
+    pictures, targets = images(batch, size), torch.rand(batch, 1, size, size)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        alpha_focal(forward(pictures), targets, PARAMS.train.alpha, PARAMS.train.gamma).mean().backward()
+        optimiser.step()
+
+    return step
+
+
+def steps(pair: Pair, batch: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A training step of the plain formulation and one of ours, in the paper's setting."""
+    decoder = list(pair.ours.decoder.parameters())
+    plainly = training_step(pair.plain, [*pair.clip.visual.parameters(), *decoder], batch, 417)
+    tower = [p for p in pair.ours.image_tower.parameters() if p.requires_grad]
+    return plainly, training_step(pair.ours, [*tower, *decoder], batch, 417)
+
+
+def photograph(folder: Path, size: int) -> tuple[Sample, PackedSplit]:
+    """A photograph of 512 x 512 pixels with one axis, as a file and packed."""
+    Image.fromarray(photographs.astronaut()).save(folder / "astronaut.jpg", quality=95)
+    sample = Sample("astronaut", folder / "astronaut.jpg", Annotation(axes=(ReflectionAxis(230, 20, 240, 300),)))
+    pack([sample], "reflection", size, folder / "packed", "packing")
+    return sample, PackedSplit(folder / "packed", "reflection")

