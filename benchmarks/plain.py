@@ -26,25 +26,29 @@ from pipeline.upsampler import EquivariantUpsampler, PlainUpsampler
 DISC = np.hypot(*np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]) <= RADIUS
 
 
-def clipsym(model: CLIPSym, clip: nn.Module, tokens: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+def clipsym(
+    model: CLIPSym, clip: nn.Module, tokens: torch.Tensor, images: torch.Tensor, waste: bool = True
+) -> torch.Tensor:
     """Logits [B, 1, S, S] of images [B, 3, S, S] in 0..1.
 
-    clip: the whole model of open_clip, of the same weights; tokens: int [M, 77] of the prompts.
+    clip: the whole model of open_clip, of the same weights; tokens: int [M, 77] of the prompts; waste: run the text
+    tower and the blocks behind the last used one, as the released code does.
     """
     with torch.no_grad():
-        text_embeddings = clip.encode_text(tokens, normalize=False)
-    outputs = vision(clip.visual, model.image_tower.normalise(images))
+        text_embeddings = clip.encode_text(tokens, normalize=False) if waste else model.text_embeddings
+    blocks = None if waste else model.image_tower.blocks[-1] + 1
+    outputs = vision(clip.visual, model.image_tower.normalise(images), blocks)
     features = [outputs[number] for number in model.image_tower.blocks]
     logits = decoder(model.decoder, features, text_embeddings, clip.visual.grid_size)
     return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=True)
 
 
-def vision(visual: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """The outputs [B, 1 + h * w, C] of all blocks of a ViT of open_clip."""
+def vision(visual: nn.Module, images: torch.Tensor, blocks: int | None) -> list[torch.Tensor]:
+    """The outputs [B, 1 + h * w, C] of the first blocks, or of all, of a ViT of open_clip."""
     x = visual.conv1(images).flatten(2).transpose(1, 2)
     code = visual.class_embedding.expand(len(x), 1, -1)
     x, outputs = visual.ln_pre(torch.cat([code, x], dim=1) + visual.positional_embedding), []
-    for block in visual.transformer.resblocks:
+    for block in visual.transformer.resblocks[:blocks]:
         part = block.attn
         projected = F.linear(block.ln_1(x), part.in_proj_weight, part.in_proj_bias)
         x = x + linear(part.out_proj, attention(*projected.chunk(3, dim=-1), part.num_heads))
@@ -82,19 +86,13 @@ def decoder_layer(layer: DecoderLayer, x: torch.Tensor) -> torch.Tensor:
     """x = LN1(x + attention(x)); x = LN2(x + MLP(x)); [N, T, D]."""
     part, mlp = layer.self_attn, layer.mlp
     mixed = attention(linear(part.q_proj, x), linear(part.k_proj, x), linear(part.v_proj, x), HEADS)
-    x = layer_norm(layer.layer_norm1, x + linear(part.out_proj, mixed))
-    return layer_norm(layer.layer_norm2, x + linear(mlp["fc2"], linear(mlp["fc1"], x).relu()))
+    x = layer.layer_norm1(x + linear(part.out_proj, mixed))
+    return layer.layer_norm2(x + linear(mlp["fc2"], linear(mlp["fc1"], x).relu()))
 
 
 def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     """[..., C] -> [..., C']."""
     return F.linear(x, layer.weight, layer.bias)
-
-
-def layer_norm(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and variance 1 over the channels, then scale and shift."""
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
 
 
 def upsampler(module: EquivariantUpsampler | PlainUpsampler, x: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pipeline.allocation import keep_memory
+
+keep_memory()  # for both formulations, before any array is made
+
 import numpy as np
 import torch
 
@@ -19,23 +23,28 @@ from pipeline.loading import TrainingSet
 from pipeline.scoring.f1 import count
 
 SIZES, PROMPTS, BATCHES = (224, 320, 417, 512, 640), (1, 5, 25, 50), (1, 2, 4)
+STAGES = ("check", "fetch", "preprocess", "train", "evaluate", "ablation", "report")
+FAMILIES = ("lite", "clip")
 
 
 def main() -> None:
     """All tables."""
     limits = peaks()
-    peak = max(speed for name, speed in limits.items() if "float32" in name)
-    print(f"{torch.get_num_threads()} cores ({processor()}); Python {platform.python_version()}", end=", ")
+    print(f"{torch.get_num_threads()} threads ({processor()}); Python {platform.python_version()}", end=", ")
     print(f"torch {torch.__version__}")
     print("\nOf a product of two matrices of 2,048 x 2,048, multiply-adds a second:", end=" ")
     print("; ".join(f"{name} {speed / 1e9:.0f} G" for name, speed in limits.items()), end=".\n\n")
-    print("| work | plain: median (range) | ours | ratio (range) | multiply-adds | share of the peak |")
+    print(apart(), end="\n\n", flush=True)  # first, while this process is small
+    print("Plain: as the released code works, text and unused blocks at every forward; ratio: run by run, in turn.\n")
+    print("| work | plain: median (range) | ours | ratio (range) | multiply-adds done | share of the peak |")
     print("|---|---|---|---|---|---|")
     for name, comparison in comparisons():
-        print(row(name, comparison, peak), flush=True)
-    print(f"\n{memory()}\n")
+        kind = "bfloat16" if "bf16" in name else "float32"
+        print(row(name, comparison, max(limits[limit] for limit in limits if kind in limit)), flush=True)
+    print()
     for table in growth():
         print(table, flush=True)
+    print(start_up())
 
 
 def comparisons():
@@ -45,7 +54,7 @@ def comparisons():
     heat_map, truth = np.random.default_rng(0).random((480, 640), np.float32), np.zeros((480, 640), bool)
     truth[100:400, 320] = True
     yield "F1 counts, 480 x 640", compare(lambda: plain.counts(heat_map, truth), lambda: count(heat_map, truth), 15)
-    yield "an augmented training image of 417, on one core", loading()
+    yield "twenty augmented training images of 417, on one core", loading()
 
 
 def in_the_papers_setting(pair: Pair):
@@ -55,6 +64,8 @@ def in_the_papers_setting(pair: Pair):
         difference = (pair.plain(image) - pair.ours(image)).abs().max().item()
         name = f"inference, one image (logits differ by {difference:.0e})"
         yield name, compare(lambda: pair.plain(image), lambda: pair.ours(image), 7)
+        leaner = compare(lambda: pair.plain(image, waste=False), lambda: pair.ours(image), 7)
+        yield "the same, plain without text and unused blocks", leaner
         calls = lambda: plain.upsampler(upsampler, grid), lambda: upsampler(grid)
         yield "equivariant upsampler, forward", compare(*calls, 15)
     grid.requires_grad_()
@@ -68,7 +79,8 @@ def in_the_papers_setting(pair: Pair):
 
 def lite() -> Comparison:
     """The model of params.yaml, its image tower the same in both."""
-    params = PARAMS.model_copy(update={"backbone": "lite"})
+    recipe = PARAMS.train.model_copy(update={"precision": "fp32"})
+    params = PARAMS.model_copy(update={"backbone": "lite", "train": recipe})
     model, size = random_model(params, text_width=384).train(), params.chosen.input_size
 
     def plainly(pictures: torch.Tensor) -> torch.Tensor:
@@ -81,27 +93,41 @@ def lite() -> Comparison:
 
 
 def loading() -> Comparison:
-    """One epoch after another of one image; as a worker process does it, with one thread."""
+    """Twenty augmented images a run, as a worker process makes them: with one thread. The file is in memory already."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
         sample, split = photograph(Path(folder), 417)
-        epochs = iter(range(1_000_000))
-        ours = TrainingSet([split], seed=0)
-        calls = lambda: plain.training_sample(sample, "reflection", 417), lambda: ours[next(epochs), 0]
-        found = compare(*calls, 99)
+        ours, epochs = TrainingSet([split], seed=0), iter(range(1_000_000))
+        found = compare(
+            lambda: [plain.training_sample(sample, "reflection", 417) for _ in range(20)],
+            lambda: [ours[next(epochs), 0] for _ in range(20)],
+            9,
+        )
     torch.set_num_threads(threads)
     return found
 
 
-def memory() -> str:
-    """The peaks of two processes."""
-    peaks = {
-        name: float(subprocess.check_output([sys.executable, "-m", "benchmarks.memory", name, "4"]))
-        for name in ("plain", "ours")
-    }
-    return f"Peak memory of training with batch 4: plain {peaks['plain']:.1f} GB, ours {peaks['ours']:.1f} GB."
+def apart() -> str:
+    """Memory and times of training steps in processes of their own."""
+    lines = ["| training with batch 4 | peak memory | a step |", "|---|---|---|"]
+    names = {"plain": "plain, the system's allocation of memory", "ours": "ours"}
+    for formulation, name in names.items():
+        command = [sys.executable, "-m", "benchmarks.memory", formulation, "4"]
+        memory, *times = map(float, subprocess.check_output(command).split())
+        lines.append(f"| {name} | {memory:.1f} GB | {shown(times)} |")
+    return "\n".join(lines)
+
+
+def start_up() -> str:
+    """Table of how long the stages take to begin, as processes of their own."""
+    lines = ["| before the work begins: Python and the imports of | |", "|---|---|"]
+    modules = [*(f"stages.{stage}" for stage in STAGES), *(f"stages.train, pipeline.backbones.{f}" for f in FAMILIES)]
+    for names in modules:
+        command = [sys.executable, "-c", f"import {names}"]
+        lines.append(f"| {names} | {shown(repeat(partial(subprocess.check_call, command), runs=5))} |")
+    return "\n".join(lines)
 
 
 def growth():

@@ -22,7 +22,7 @@ from pipeline.params import Params, load_params
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 
 
-def paper(prompts: int = 25, size: int = 417, precision: str = "fp32") -> Params:
+def paper(prompts: int = 25, size: int = 417) -> Params:
     """ViT-B/16, D = 64, C8."""
     entry = PARAMS.backbones["clip"].model_copy(update={"input_size": size})
     return PARAMS.model_copy(
@@ -31,7 +31,7 @@ def paper(prompts: int = 25, size: int = 417, precision: str = "fp32") -> Params
             "backbones": {"clip": entry},
             "prompts": PARAMS.prompts.model_copy(update={"count": prompts}),
             "decoder": PARAMS.decoder.model_copy(update={"width": 64, "upsampler": "equivariant", "group": "C8"}),
-            "train": PARAMS.train.model_copy(update={"precision": precision}),
+            "train": PARAMS.train.model_copy(update={"precision": "fp32"}),
         }
     )
 
@@ -65,9 +65,9 @@ class Pair:
         ours.image_tower.visual.load_state_dict({name: state[name] for name in ours.image_tower.visual.state_dict()})
         return cls(ours, whole, tokens)
 
-    def plain(self, images: torch.Tensor) -> torch.Tensor:
+    def plain(self, images: torch.Tensor, waste: bool = True) -> torch.Tensor:
         """The logits, by the plain formulation."""
-        return plain.clipsym(self.ours, self.clip, self.tokens, images)
+        return plain.clipsym(self.ours, self.clip, self.tokens, images, waste)
 
 
 def images(batch: int, size: int) -> torch.Tensor:

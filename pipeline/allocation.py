@@ -3,7 +3,7 @@
 import ctypes
 import os
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 def keep_memory() -> None:
@@ -12,10 +12,10 @@ def keep_memory() -> None:
     glibc hands an array above 32 MB back to the system when it is freed, and the system hands out zeroed pages of 4 KB
     one by one: a third of a training step goes there. Does nothing where there is no glibc.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it at its first allocation
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-        mallopt(option, 2**31 - 1)
+    mallopt(M_MMAP_MAX, 0)  # none by mmap, whose memory goes back at once
+    mallopt(M_TRIM_THRESHOLD, -1)  # none of the rest goes back
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it at its first allocation

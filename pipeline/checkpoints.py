@@ -46,9 +46,10 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
 def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record. Raises CheckpointError."""
     record = load_record(path)
-    # cloned, because MKL's sums depend on where in memory an array starts, and in the file it starts anywhere
-    state = {name: tensor.clone() for name, tensor in load_file(path).items()}
-    model = build_model(record.params, record.prompts, state.get("text_embeddings"), pretrained=False)
+    state = load_file(path)
+    text = state.get("text_embeddings")
+    text = None if text is None else text.clone()  # MKL's sums depend on where in memory an array starts
+    model = build_model(record.params, record.prompts, text, pretrained=False)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

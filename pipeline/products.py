@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 LARGE = 30e6  # multiply-adds from which reordering the weights pays
+SMALL = 20480  # elements up to which PyTorch keeps a single image from oneDNN
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -38,7 +39,7 @@ def mix_channels(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 def _large(x: torch.Tensor, width: int) -> bool:
     """Whether the product of `x` with a matrix of this width is one that oneDNN makes faster."""
     ours = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return ours and x.numel() * width >= LARGE
+    return ours and torch.backends.mkldnn.is_available() and x.numel() > SMALL and x.numel() * width >= LARGE
 
 
 def _as_pixels(x: torch.Tensor) -> torch.Tensor:
@@ -55,11 +56,16 @@ class Linear(nn.Linear):
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """nn.MultiheadAttention of a sequence with itself, by scaled-dot-product attention; under the same names."""
+    """nn.MultiheadAttention (batch first) of a sequence with itself; its state has the same names."""
 
-    def forward(self, x: torch.Tensor, *_, attn_mask: torch.Tensor | None = None, **__) -> tuple[torch.Tensor, None]:
-        """[B, T, C] -> the same shape; None stands where nn.MultiheadAttention returns its weights."""
+    def forward(
+        self, x: torch.Tensor, key: torch.Tensor, value: torch.Tensor, need_weights: bool, attn_mask: None
+    ) -> tuple[torch.Tensor, None]:
+        """[B, T, C] -> the same shape, and None where nn.MultiheadAttention returns weights.
+
+        Called as open_clip's blocks call it: key and value are x, weights are not needed, nothing is masked.
+        """
         projected = linear(x, self.in_proj_weight, self.in_proj_bias)
         q, k, v = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask)
+        attended = F.scaled_dot_product_attention(q, k, v)
         return linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias), None

@@ -125,6 +125,7 @@ def conv_of_interleaved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
     """
     mixing = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9, -1, 1, 1)
     taps = interleaved(F.conv2d(x.flatten(2, 3), mixing).unflatten(2, x.shape[2:4]))
+    taps = taps.to(torch.promote_types(taps.dtype, torch.float32))  # the sum of nine, in bf16 too
     return F.fold(taps.flatten(2), taps.shape[2:], kernel_size=3, padding=1) + bias[:, None, None]
 
 

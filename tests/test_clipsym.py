@@ -12,9 +12,9 @@ from pipeline.params import load_params
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 
 
-def model(size=64, prompts=("cat dog", "tree"), group="C4"):
+def model(size=64, prompts=("cat dog", "tree"), group="C4", kind="equivariant"):
     entry = PARAMS.backbones["tiny"].model_copy(update={"input_size": size})
-    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": group})
+    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": group, "upsampler": kind})
     params = PARAMS.model_copy(update={"backbone": "tiny", "backbones": {"tiny": entry}, "decoder": decoder})
     torch.manual_seed(0)
     return build_model(params, list(prompts), embed_prompts(entry, list(prompts)), pretrained=True).eval()
@@ -54,6 +54,22 @@ def test_every_trained_parameter_gets_a_gradient():
     ours = model()
     (ours.train()(torch.rand(2, 3, 64, 64)) * torch.randn(2, 1, 64, 64)).sum().backward()
     assert not [name for name, p in ours.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("kind", ["equivariant", "plain"])
+def test_bf16_is_close(kind):
+    ours = model(kind=kind)
+    images, direction, found = torch.rand(2, 3, 64, 64), torch.randn(2, 1, 64, 64), {}
+    for ours.precision in ("fp32", "bf16"):
+        ours.zero_grad()
+        logits = ours(images)
+        (logits * direction).sum().backward()
+        assert logits.dtype == torch.float32 and all(p.dtype == torch.float32 for p in ours.parameters())
+        gradients = torch.cat([p.grad.flatten() for p in ours.parameters() if p.requires_grad])
+        found[ours.precision] = logits.detach().flatten(), gradients
+    for exact, rounded in zip(*found.values()):
+        assert not torch.equal(exact, rounded)
+        assert torch.cosine_similarity(exact, rounded, dim=0) > 0.98
 
 
 def test_images_of_a_batch_do_not_mix():

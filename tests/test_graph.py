@@ -14,7 +14,8 @@ PROJECT = Path(__file__).parents[1]
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
 STAGES = GRAPH["stages"]
 CARRIERS = {
-    PROJECT / file for file in ("pipeline/errors.py", "pipeline/names.py", "pipeline/params.py", "stages/command.py")
+    PROJECT / f"{name}.py"
+    for name in ("pipeline/allocation", "pipeline/errors", "pipeline/names", "pipeline/params", "stages/command")
 }
 
 

@@ -166,3 +166,22 @@ def test_nothing_to_train_on_or_to_validate_with(data, tmp_path, missing):
         train(params(epochs=1), training, validation, tmp_path / "run")
     if missing != "marks":
         assert not (tmp_path / "run").exists()  # before any work
+
+
+def test_trains_in_bf16(data, tmp_path):
+    record = train(params(precision="bf16"), *data, tmp_path)
+    model, loaded = load_model(tmp_path / "model.safetensors")
+    assert loaded == record and model.precision == "bf16"
+    assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_nothing_is_compiled_on_the_cpu(data, tmp_path, monkeypatch, wanted):
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: pytest.fail("compiled"))
+    monkeypatch.setattr("pipeline.training.best_device", lambda: torch.device("cpu"))
+    train(params(compile=wanted, epochs=1), *data, tmp_path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiles on a GPU only")
+def test_trains_compiled_in_bf16(data, tmp_path):
+    assert train(params(compile=True, precision="bf16"), *data, tmp_path).validation_f1 > 0

@@ -99,7 +99,7 @@ def embed(config: BackboneParams, weights: Path | None, prompts: list[str]) -> t
 
 
 class FastQuickGELU(QuickGELU):
-    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP, as a scaled SiLU: keeps one array instead of three."""
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP, as a scaled SiLU: keeps one array instead of two."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Any shape -> the same."""
