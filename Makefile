@@ -20,7 +20,7 @@ test: $(READY)
 smoke: $(READY)  ## the whole graph with few images and a tiny model, in a temporary clone
 	tests/smoke.sh
 
-bench: $(READY)  ## fast paths beside plain ones: 15 minutes, 20 GB of memory
+bench: $(READY)  ## fast paths beside plain ones: 17 minutes on two cores, 20 GB of memory
 	python -m benchmarks.speed > benchmarks/results.tmp
 	mv benchmarks/results.tmp benchmarks/results.md
 	cat benchmarks/results.md
