@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import correlate1d
 from torch import nn
 from torchvision.transforms import v2 as transforms
 
@@ -18,9 +19,9 @@ from pipeline.clipsym import CLIPSym
 from pipeline.decoder import HEADS, Decoder, DecoderLayer
 from pipeline.geometry import Letterbox
 from pipeline.loading import JITTER, JITTER_SHARE, TILT
-from pipeline.packing import read_image
+from pipeline.datasets.images import read_photograph
 from pipeline.scoring.f1 import RADIUS, THRESHOLDS, F1Counts
-from pipeline.targets import mask, native_target, normalised
+from pipeline.targets import BLUR, BLUR_SIGMA, reflection_instances, rotation_orders
 from pipeline.upsampler import EquivariantUpsampler, PlainUpsampler
 
 DISC = np.hypot(*np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]) <= RADIUS
@@ -133,13 +134,32 @@ def dilated(binary: np.ndarray) -> np.ndarray:
     return (F.conv2d(torch.from_numpy(binary).float()[None, None], disc, padding=RADIUS) > 0.5)[0, 0].numpy()
 
 
+def prepared(sample: Sample, task: str, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image, uint8 [3, S, S], and target, float32 [1, S, S], of one file: everything at native size, then resized."""
+    image = read_photograph(sample.image).pixels
+    letterbox = Letterbox(*image.shape[:2], size)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    content = F.interpolate(pixels, letterbox.content, mode="bilinear", align_corners=False)[0].add_(0.5).byte()
+    paint = {"reflection": reflection_instances, "rotation": rotation_orders}[task]
+    marked = blurred(paint(sample.annotation, *image.shape[:2]) > 0, task)
+    target = letterbox.placed(np.minimum(marked, np.float32(BLUR[task][1]))[np.ix_(*letterbox.sources)])
+    square = letterbox.placed(content.permute(1, 2, 0).numpy())
+    return torch.from_numpy(square).permute(2, 0, 1), torch.from_numpy(target / (target.max() + np.float32(1e-5)))[None]
+
+
+def blurred(mask: np.ndarray, task: str) -> np.ndarray:
+    """bool [H, W] -> float32: the Gaussian blur of all of the mask, borders mirrored."""
+    side = BLUR[task][0]
+    kernel = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * BLUR_SIGMA**2))
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    rows = correlate1d(mask.astype(np.float32), kernel, axis=0, mode="mirror")
+    return correlate1d(rows, kernel, axis=1, mode="mirror")
+
+
 def training_sample(sample: Sample, task: str, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """An augmented image [3, S, S] and target [1, S, S] from the image file and its annotation, step by step."""
-    image = read_image(sample.image)
-    letterbox = Letterbox(*image.shape[:2], size)
-    marked = mask(sample.annotation, task, *image.shape[:2])
-    target = torch.from_numpy(normalised(letterbox.target(native_target(marked, task))))[None]
-    image = torch.from_numpy(letterbox.image(image)).permute(2, 0, 1).float() / 255
+    image, target = prepared(sample, task, size)
+    image = image.float() / 255
     turns = int(torch.randint(4, ()))
     image, target = image.rot90(turns, (1, 2)), target.rot90(turns, (1, 2))
     tilt, bilinear = float(torch.empty(()).uniform_(-TILT, TILT)), transforms.InterpolationMode.BILINEAR

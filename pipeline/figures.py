@@ -7,11 +7,15 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation
+
+from pipeline.annotations import Annotation, Point
 
 GAP = 6  # pixels of white between pictures
 TRUTH = (60, 230, 90)  # green
+DISC, CENTRE = (70, 200, 255), (255, 70, 200)  # light blue, pink
+CARD, LINE = 190, 12  # pixels: the height of an annotated image, and of the text above it
 THICKNESS = {"reflection": 1 / 250, "rotation": 1 / 60}  # of drawn marks, relative to the image's longer side
 FADE = 0.35  # how bright the photograph stays under a heat map
 
@@ -27,6 +31,36 @@ def overlay(image: np.ndarray, heat_map: np.ndarray, truth: np.ndarray, thicknes
     shown = np.clip(image * FADE * (1 - heat_map[..., None]) + heat, 0, 255)
     gap = np.full((len(image), GAP, 3), 255, np.uint8)
     return np.concatenate([marked, gap, shown.astype(np.uint8)], axis=1)
+
+
+def annotated(image: np.ndarray, annotation: Annotation, caption: str) -> np.ndarray:
+    """The image under a line of text, with axes and ellipses as lines and rotation centres as crosses with their fold.
+
+    Scaled to CARD pixels of height; coordinates of the annotation are pixels of the image, x right, y down.
+    """
+    height, width = image.shape[:2]
+    scale = CARD / height
+    size = max(1, round(width * scale)), CARD
+    card = Image.new("RGB", (size[0], size[1] + LINE), "white")
+    card.paste(Image.fromarray(image).resize(size), (0, LINE))
+    draw = ImageDraw.Draw(card)
+
+    def place(x: float, y: float) -> Point:
+        return x * scale, y * scale + LINE
+
+    for axis in annotation.axes:
+        draw.line([place(axis.x1, axis.y1), place(axis.x2, axis.y2)], fill=TRUTH, width=2)
+    for disc in annotation.discs:
+        outline = [place(*point) for point in disc.polygon()]
+        draw.line([*outline, outline[0]], fill=DISC, width=2)
+    for centre in annotation.centres:
+        x, y = place(centre.x, centre.y)
+        draw.line([(x - 5, y), (x + 5, y)], fill=CENTRE, width=2)
+        draw.line([(x, y - 5), (x, y + 5)], fill=CENTRE, width=2)
+        draw.text((x + 5, y + 1), str(centre.fold), fill=CENTRE)
+    draw.rectangle((0, 0, size[0], LINE - 1), fill="white")  # a mark may reach beyond the image
+    draw.text((1, 0), caption, fill="black")
+    return np.asarray(card)
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], height: int, width: int) -> Image.Image:

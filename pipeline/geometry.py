@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+ONE = 2048  # the whole of OpenCV's weights
+
 
 @dataclass(frozen=True)
 class Letterbox:
@@ -44,22 +46,29 @@ class Letterbox:
         (top, bottom), (left, right) = ((floor((self.size - s) / 2), floor((self.size + s) / 2)) for s in sides)
         return top, max(bottom, top + 1), left, max(right, left + 1)
 
+    @property
+    def sources(self) -> tuple[np.ndarray, np.ndarray]:
+        """The native row of each content row, and the native column of each content column, by nearest neighbour.
+
+        Source index floor(i * in / out), as OpenCV's INTER_NEAREST.
+        """
+        height, width = self.content
+        return np.arange(height) * self.height // height, np.arange(width) * self.width // width
+
     def image(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [height, width, 3] -> uint8 [size, size, 3]: bilinear without anti-aliasing, rounded; black bars."""
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-        resized = F.interpolate(pixels, size=self.content, mode="bilinear", align_corners=False, antialias=False)
-        square = np.zeros((self.size, self.size, 3), np.uint8)
-        self._inside(square)[:] = resized[0].permute(1, 2, 0).add_(0.5).byte().numpy()
+        """uint8 [height, width, 3] -> uint8 [size, size, 3]: bilinear without anti-aliasing; black bars."""
+        return self.placed(resized(image, *self.content))
+
+    def placed(self, content: np.ndarray) -> np.ndarray:
+        """[*content, ...] -> [size, size, ...] of the same type: the content between bars of zeros."""
+        square = np.zeros((self.size, self.size, *content.shape[2:]), content.dtype)
+        self.cut(square)[...] = content
         return square
 
-    def target(self, target: np.ndarray) -> np.ndarray:
-        """float32 [height, width] -> float32 [size, size]: nearest neighbour, source index floor(i * in / out)."""
-        height, width = self.content
-        rows = np.arange(height) * self.height // height
-        columns = np.arange(width) * self.width // width
-        square = np.zeros((self.size, self.size), target.dtype)
-        self._inside(square)[:] = target[rows[:, None], columns]
-        return square
+    def cut(self, square: np.ndarray) -> np.ndarray:
+        """[size, size, ...] -> [*content, ...]: the inverse of `placed`."""
+        (top, left), (height, width) = self.offset, self.content
+        return square[top : top + height, left : left + width]
 
     def native(self, heat_map: torch.Tensor) -> torch.Tensor:
         """float [size, size] -> float [height, width]: `region` cut out, then bilinear with aligned corners."""
@@ -67,6 +76,46 @@ class Letterbox:
         crop = heat_map[None, None, top:bottom, left:right]
         return F.interpolate(crop, size=(self.height, self.width), mode="bilinear", align_corners=True)[0, 0]
 
-    def _inside(self, square: np.ndarray) -> np.ndarray:
-        (top, left), (height, width) = self.offset, self.content
-        return square[top : top + height, left : left + width]
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [H, W, C] -> uint8 [height, width, C], bilinear, bit for bit as OpenCV's INTER_LINEAR in the released code.
+
+    OpenCV computes in whole numbers: weights in 2048ths, sums cut off at the same bits. Only rows and columns that
+    count are touched, so that the time hardly grows with the native size.
+    """
+    tall, wide, channels = image.shape
+    if (tall, wide) == (2 * height, 2 * width):  # OpenCV takes the mean of four pixels instead
+        quads = image.reshape(height, 2, width, 2, channels).sum(axis=(1, 3), dtype=np.int32)
+        return ((quads + 2) >> 2).astype(np.uint8)
+    column, right_weight = _taps(wide, width)
+    right_weight[(column < 0) | (column >= wide - 1)] = 0  # columns only: beyond a border rows keep both weights
+    row, lower_weight = _taps(tall, height)
+    rows, number = np.unique(np.clip([row, row + 1], 0, tall - 1), return_inverse=True)
+    upper, lower = number.reshape(2, height)
+    flat, pixels = image.reshape(tall, wide * channels)[rows], np.arange(channels)
+    left, right = (
+        flat.take((np.clip(place, 0, wide - 1)[:, None] * channels + pixels).ravel(), axis=1).astype(np.int32)
+        for place in (column, column + 1)
+    )
+    weight = np.repeat(right_weight, channels)
+    left *= ONE - weight  # in place: new arrays would take as long as the arithmetic
+    right *= weight
+    left += right
+    left >>= 4
+    first, second = left[upper], left[lower]
+    first *= ONE - lower_weight[:, None]
+    second *= lower_weight[:, None]
+    first >>= 16
+    second >>= 16
+    first += second
+    return ((first + 2) >> 2).astype(np.uint8).reshape(height, width, channels)
+
+
+def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `target` pixels, the first of the two of `source` between which it lies, and the second's weight.
+
+    Pixel centres at integers + 0.5; the first may be -1; weights are int32 in 0..ONE.
+    """
+    place = ((np.arange(target) + 0.5) * (1.0 / (target / source)) - 0.5).astype(np.float32)
+    first = np.floor(place)
+    return first.astype(np.int64), np.rint((place - first) * np.float32(ONE)).astype(np.int32)

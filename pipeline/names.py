@@ -3,7 +3,7 @@
 from typing import Literal
 
 Task = Literal["reflection", "rotation"]
-Dataset = Literal["dendi", "sdrw", "ldrs", "nyu", "photos"]
+Dataset = Literal["dendi", "sdrw", "ldrs", "nyu", "photos", "own"]
 Validation = Literal["held_out", "released"]
 PromptKind = Literal["sapg", "reflection_axis", "symmetry_axes", "objects_25", "random_letters", "none"]
 UpsamplerKind = Literal["equivariant", "plain"]
@@ -18,4 +18,5 @@ TEST_SETS = {
     "ldrs": ("ldrs",),
     "mixed": ("sdrw", "ldrs"),
     "photos": ("photos",),
+    "own": ("own",),
 }

@@ -1,110 +1,168 @@
-"""Samples -> one folder of flat arrays a split, opened as memory maps.
+"""A packed split: one file, mapped into memory piece by piece, that many processes can read at random.
 
-    images.npy   uint8 [N, S, S, 3]   letterboxed, not normalised
-    where.npy    int32 [K]            the non-zero pixels of all targets, one after another, as row * S + column
-    values.npy   float32 [K]          what the target holds there, in 0..1
-    starts.npy   int64 [N + 1]        sample i owns entries starts[i] to starts[i + 1]
-    samples.json                      per sample its name, native size and marks
+The file is of the safetensors format, so that other programs can open it. Its tensors, in this order:
 
-Targets are nearly empty, so that storing their non-zero pixels is exact, small and quick to read at random.
+    images   uint8 [N, S, S, 3]   letterboxed, not normalised
+    padding  uint8 [0 to 7]       so that what follows begins at a multiple of 8
+    bounds   int64 [N + 1, 3]     sample i owns entries bounds[i, k] to bounds[i + 1, k] of `where` and `values` (k = 0),
+                                  of `edges` (k = 1) and of `records` (k = 2)
+    where    int32 [W]            the target's pixels that are neither 0 nor its maximum, as row * S + column
+    values   float32 [W]          what the target holds there, in 0..1
+    edges    int32 [E]            runs of pixels at the target's maximum: first, one past the last, first, ...
+    records  uint8 [R]            JSON: name, file, height, width, annotation, and the target's maximum as `top`
+
+Targets are nearly empty or flat, so that storing them so is exact, small and quick to read. Only the header is read
+when a split is opened, and only the bytes of one sample are mapped when it is asked for: a split far larger than the
+memory costs none.
 """
 
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import torch
-from PIL import Image
-from tqdm import tqdm
 
-from pipeline.annotations import Annotation, Sample
+from pipeline.annotations import Annotation
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
-from pipeline.targets import mask, native_target, normalised
+from pipeline.targets import mask
+
+SUFFIX = ".safetensors"
+HEADER = 4096  # bytes of JSON, padded with blanks; written last, when the number of samples is known
+TYPES = {"U8": np.dtype("u1"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 
 
-def pack(samples: Sequence[Sample], task: str, size: int, folder: Path, description: str) -> None:
-    """Write the arrays of `samples` for `task` at `size` x `size` pixels into `folder`, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(samples), size, size, 3))
-    where, values, starts, records = [], [], [0], []
-    for number, sample in enumerate(tqdm(samples, desc=description, unit="image")):
-        image = read_image(sample.image)
-        height, width = image.shape[:2]
-        letterbox = Letterbox(height, width, size)
-        images[number] = letterbox.image(image)
-        marked = mask(sample.annotation, task, height, width)
-        target = normalised(letterbox.target(native_target(marked, task))).ravel()
-        where.append(np.flatnonzero(target).astype(np.int32))
-        values.append(target[where[-1]])
-        starts.append(starts[-1] + len(where[-1]))
-        records.append(
-            {"name": sample.name, "height": height, "width": width, "annotation": sample.annotation.to_dict()}
+@dataclass(frozen=True)
+class Packed:
+    """One sample, ready for the file: `image`, uint8 [S, S, 3]; `target`, float32 [S, S] in 0..1; `record`, for JSON."""
+
+    image: np.ndarray
+    target: np.ndarray
+    record: dict
+
+
+def write_packed(path: Path, samples: Iterable[Packed], size: int) -> int:
+    """Write the samples in their order, one in memory at a time, and return their number.
+
+    `path` appears only when it is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with ExitStack() as stack:
+        file = stack.enter_context(temporary.open("wb"))
+        parts = [stack.enter_context(TemporaryFile(dir=path.parent)) for _ in ("where", "values", "edges", "records")]
+        bounds = [(0, 0, 0)]
+        file.write(bytes(8 + HEADER))
+        for sample in samples:
+            file.write(sample.image.tobytes())
+            where, values, edges, top = _sparse(sample.target)
+            record = json.dumps(sample.record | {"top": top}).encode()
+            for part, content in zip(parts, (where.tobytes(), values.tobytes(), edges.tobytes(), record)):
+                part.write(content)
+            bounds.append(tuple(np.add(bounds[-1], (len(where), len(edges), len(record))).tolist()))
+        padding = bytes(-file.tell() % 8)
+        file.write(padding + np.array(bounds, TYPES["I64"]).tobytes())
+        for part in parts:
+            part.seek(0)
+            shutil.copyfileobj(part, file)
+        count, (marked, ends, length) = len(bounds) - 1, bounds[-1]
+        file.seek(0)
+        file.write(
+            _header(
+                images=("U8", [count, size, size, 3]),
+                padding=("U8", [len(padding)]),
+                bounds=("I64", [count + 1, 3]),
+                where=("I32", [marked]),
+                values=("F32", [marked]),
+                edges=("I32", [ends]),
+                records=("U8", [length]),
+            )
         )
-    images.flush()
-    np.save(folder / "where.npy", np.concatenate([np.empty(0, np.int32), *where]))
-    np.save(folder / "values.npy", np.concatenate([np.empty(0, np.float32), *values]))
-    np.save(folder / "starts.npy", np.array(starts, np.int64))
-    (folder / "samples.json").write_text(json.dumps(records))
+    os.replace(temporary, path)
+    return count
 
 
-def read_image(path: Path) -> np.ndarray:
-    """uint8 RGB [H, W, 3] of an image file; DataError names a file that is missing or cannot be decoded."""
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: image not found") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded as an image: {error}") from None
+def _header(**tensors: tuple[str, list[int]]) -> bytes:
+    """The head of a safetensors file: the length of its JSON, and the JSON of names, types, shapes and places."""
+    entries, position = {}, 0
+    for name, (kind, shape) in tensors.items():
+        end = position + TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64))
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [position, end]}
+        position = end
+    return HEADER.to_bytes(8, "little") + json.dumps(entries).encode().ljust(HEADER)
+
+
+def _sparse(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """A target as `where`, `values`, `edges` and `top` of the file."""
+    flat, top = target.ravel(), float(target.max())
+    full = flat == top if top else np.zeros(flat.shape, bool)
+    where = np.flatnonzero((flat != 0) & ~full).astype(TYPES["I32"])
+    edges = np.flatnonzero(np.diff(full, prepend=False, append=False)).astype(TYPES["I32"])
+    return where, flat[where].astype(TYPES["F32"]), edges, top
 
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """The arrays of one split, opened without reading them."""
+    """The samples of one file, which stays closed between two of them."""
 
-    folder: Path
+    path: Path
     task: str
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._tensors["images"][1][0]
 
     @property
     def dataset(self) -> str:
-        """The data set's name: the split's folder lies in one of that name."""
-        return self.folder.parent.name
+        """The data set's name: the file lies in a folder of that name."""
+        return self.path.parent.name
 
     @property
     def size(self) -> int:
         """Side S of the square images in pixels."""
-        return self._images.shape[1]
+        return self._tensors["images"][1][1]
 
     def name(self, number: int) -> str:
         """Name of a sample, unique within the split."""
-        return self._records[number]["name"]
+        return self.record(number)["name"]
 
     def image(self, number: int) -> np.ndarray:
         """uint8 RGB [S, S, 3]."""
-        return np.array(self._images[number])
+        return self._read("images", number, number + 1)[0]
 
     def target(self, number: int) -> np.ndarray:
         """float32 [S, S] in 0..1."""
-        entries = slice(self._starts[number], self._starts[number + 1])
+        (first, run, _), (end, last, _) = self._read("bounds", number, number + 2)
         target = np.zeros(self.size**2, np.float32)
-        target[self._where[entries]] = self._values[entries]
+        target[self._read("where", first, end)] = self._read("values", first, end)
+        top = self.record(number)["top"]
+        for start, stop in self._read("edges", run, last).reshape(-1, 2):
+            target[start:stop] = top
         return target.reshape(self.size, self.size)
+
+    def record(self, number: int) -> dict:
+        """What is known of a sample: name, file, height, width, annotation as a dict, top."""
+        first, end = self._read("bounds", number, number + 2)[:, 2]
+        return json.loads(self._read("records", first, end).tobytes())
+
+    def annotation(self, number: int) -> Annotation:
+        """The marks, in pixels of the native image."""
+        return Annotation.from_dict(self.record(number)["annotation"])
 
     def letterbox(self, number: int) -> Letterbox:
         """How the native image lies in the square."""
-        record = self._records[number]
+        record = self.record(number)
         return Letterbox(record["height"], record["width"], self.size)
 
     def mask(self, number: int) -> np.ndarray:
         """bool [height, width] at native size: the ground truth of evaluation."""
-        record = self._records[number]
+        record = self.record(number)
         return mask(Annotation.from_dict(record["annotation"]), self.task, record["height"], record["width"])
 
     def native_image(self, number: int) -> np.ndarray:
@@ -113,29 +171,38 @@ class PackedSplit:
         native = torch.stack([self.letterbox(number).native(channel) for channel in channels])
         return native.round().byte().permute(1, 2, 0).numpy()
 
-    @cached_property
-    def _records(self) -> list[dict]:
-        return json.loads((self.folder / "samples.json").read_text())
+    def _read(self, name: str, first: int, end: int) -> np.ndarray:
+        """A copy of entries `first` to `end` of a tensor. IndexError where there are none of these numbers."""
+        kind, (length, *rest), start = self._tensors[name]
+        if not 0 <= first <= end <= length:
+            raise IndexError(f"{self.path}: {name} holds {length} entries, asked for {first} to {end}")
+        shape = (end - first, *rest)
+        if first == end:
+            return np.empty(shape, kind)
+        entry = kind.itemsize * int(np.prod(rest, dtype=np.int64))
+        return np.array(np.memmap(self.path, kind, "r", start + int(first) * entry, shape))
 
     @cached_property
-    def _images(self) -> np.ndarray:
-        return np.load(self.folder / "images.npy", mmap_mode="r")
-
-    @cached_property
-    def _where(self) -> np.ndarray:
-        return np.load(self.folder / "where.npy", mmap_mode="r")
-
-    @cached_property
-    def _values(self) -> np.ndarray:
-        return np.load(self.folder / "values.npy", mmap_mode="r")
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        return np.load(self.folder / "starts.npy")
+    def _tensors(self) -> dict[str, tuple[np.dtype, list[int], int]]:
+        """Type, shape and first byte of each tensor."""
+        try:
+            with self.path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                entries = json.loads(file.read(min(length, HEADER)))
+            tensors = {
+                name: (TYPES[entry["dtype"]], entry["shape"], 8 + length + entry["data_offsets"][0])
+                for name, entry in entries.items()
+            }
+            end = 8 + length + entries["records"]["data_offsets"][1]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path}: not a packed split; `dvc repro preprocess` makes it: {error!r}") from None
+        if self.path.stat().st_size != end:
+            raise DataError(f"{self.path}: expected {end} bytes, got {self.path.stat().st_size}; run `dvc repro` again")
+        return tensors
 
 
 def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: str) -> list[PackedSplit]:
     """The packed `split` of each of these data sets that has one and holds images in it."""
-    folders = [folder / dataset / split for dataset in datasets]
-    splits = [PackedSplit(place, task) for place in folders if place.is_dir()]
+    paths = [folder / dataset / f"{split}{SUFFIX}" for dataset in datasets]
+    splits = [PackedSplit(path, task) for path in paths if path.is_file()]
     return [packed for packed in splits if len(packed)]

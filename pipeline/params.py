@@ -43,11 +43,24 @@ class EmbeddedParams(_Section):
 
 
 class PublishedParams(_Section):
-    """Where the real data are."""
+    """Where the real data are; None: where they are published."""
 
-    dendi: Path | None
-    pmc: Path | None
+    dendi: str | None
+    pmc: str | None
     password: str
+
+
+class OwnParams(_Section):
+    """A researcher's own images."""
+
+    folder: Path
+
+
+class PreprocessParams(_Section):
+    """What is done about faulty files and odd marks."""
+
+    faults: Literal["stop", "skip"]
+    repair: Annotated[bool, Field(strict=True)]
 
 
 class PromptParams(_Section):
@@ -70,7 +83,7 @@ class DecoderParams(_Section):
 class TrainParams(_Section):
     """How the model is trained."""
 
-    datasets: Annotated[tuple[Literal["dendi", "sdrw", "ldrs", "nyu"], ...], Field(min_length=1)]
+    datasets: Annotated[tuple[Literal["dendi", "sdrw", "ldrs", "nyu", "own"], ...], Field(min_length=1)]
     epochs: Count
     batch: Count
     schedule: Schedule
@@ -110,6 +123,8 @@ class Params(_Section):
     backbone: str
     embedded: EmbeddedParams
     published: PublishedParams
+    own: OwnParams
+    preprocess: PreprocessParams
     prompts: PromptParams
     decoder: DecoderParams
     train: TrainParams
@@ -164,8 +179,8 @@ def _cross_checks(params: Params) -> list[str]:
         f"{key}: unknown backbone {name!r}; allowed: {', '.join(names)}{_suggestion(name, names)}"
         for key, values in chosen.items() for name in values if name not in params.backbones
     ]  # fmt: skip
-    if params.task == "rotation" and "dendi" not in params.train.datasets:
-        faults.append("train.datasets: only dendi has rotation centres; add it or set task: reflection")
+    if params.task == "rotation" and not {"dendi", "own"} & set(params.train.datasets):
+        faults.append("train.datasets: only dendi and own have rotation centres; add one or set task: reflection")
     if 0 < params.train.gamma < 1:
         faults.append("train.gamma: must be 0, or 1 and more; between them the gradient is infinite where p_t = 1")
     faults += [
@@ -173,7 +188,7 @@ def _cross_checks(params: Params) -> list[str]:
         for name, entry in params.backbones.items() if list(entry.blocks) != sorted(set(entry.blocks))
     ]  # fmt: skip
     if all(name == "nyu" for name in params.train.datasets):
-        faults.append("train.datasets: nyu has no validation images; add dendi, sdrw or ldrs")
+        faults.append("train.datasets: nyu has no validation images; add dendi, sdrw, ldrs or own")
     return faults
 
 

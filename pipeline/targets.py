@@ -4,11 +4,14 @@ Maps are [height, width] arrays in pixels of the native image, x right, y down. 
 PIL's rules without anti-aliasing, coordinates truncated (not rounded), what lies outside is clipped.
 """
 
+from collections.abc import Iterable
+from itertools import repeat
+
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.ndimage import correlate1d
 
 from pipeline.annotations import Annotation
+from pipeline.geometry import Letterbox
 
 # The orders of rotation that DENDI tells apart; an order outside counts as class 1, continuous (0) is painted as 255.
 FOLDS = [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 17, 20, 22, 26, 28, 29]
@@ -21,13 +24,18 @@ BLUR_SIGMA = 4.0
 
 def reflection_instances(annotation: Annotation, height: int, width: int) -> np.ndarray:
     """int32 [height, width]: axis k as k + 1, 1 px wide; ellipse k filled as 1001 + k; the maximum where they meet."""
-    canvas = Image.new("I", (width, height))
+    axes, discs = range(1, 1 + len(annotation.axes)), range(1001, 1001 + len(annotation.discs))
+    return np.array(_painted(annotation, Image.new("I", (width, height)), axes, discs), np.int32)
+
+
+def _painted(annotation: Annotation, canvas: Image.Image, axes: Iterable[int], discs: Iterable[int]) -> Image.Image:
+    """The canvas with every axis and every disc in its value, later ones over earlier ones."""
     draw = ImageDraw.Draw(canvas)
-    for k, axis in enumerate(annotation.axes):
-        draw.line([(int(x), int(y)) for x, y in axis.ordered_ends()], fill=k + 1)
-    for k, disc in enumerate(annotation.discs):
-        draw.polygon([(int(x), int(y)) for x, y in disc.polygon()], fill=1001 + k)
-    return np.array(canvas, np.int32)
+    for axis, value in zip(annotation.axes, axes):
+        draw.line([(int(x), int(y)) for x, y in axis.ordered_ends()], fill=value)
+    for disc, value in zip(annotation.discs, discs):
+        draw.polygon([(int(x), int(y)) for x, y in disc.polygon()], fill=value)
+    return canvas
 
 
 def rotation_orders(annotation: Annotation, height: int, width: int) -> np.ndarray:
@@ -46,24 +54,39 @@ def rotation_orders(annotation: Annotation, height: int, width: int) -> np.ndarr
 
 def mask(annotation: Annotation, task: str, height: int, width: int) -> np.ndarray:
     """bool [height, width]: where a pixel lies on a reflection axis, or is a rotation centre."""
-    paint = {"reflection": reflection_instances, "rotation": rotation_orders}[task]
-    return paint(annotation, height, width) > 0
+    if task == "rotation":
+        return rotation_orders(annotation, height, width) > 0
+    canvas = Image.new("L", (width, height))  # a quarter of the memory that the instances take
+    return np.asarray(_painted(annotation, canvas, repeat(255), repeat(255))) > 0
 
 
-def blurred(mask: np.ndarray, task: str) -> np.ndarray:
-    """bool [height, width] -> float32: the Gaussian blur of the mask; borders reflect without repeating the edge."""
+def blurred(mask: np.ndarray, task: str, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """float32 [len(rows), len(columns)]: the Gaussian blur of a mask, bool [height, width], at these pixels alone.
+
+    Borders reflect without repeating the edge (OpenCV's default).
+    """
     side, _ = BLUR[task]
-    kernel = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * BLUR_SIGMA**2))
-    kernel = (kernel / kernel.sum()).astype(np.float32)
-    rows = correlate1d(mask.astype(np.float32), kernel, axis=0, mode="mirror")
-    return correlate1d(rows, kernel, axis=1, mode="mirror")
+    weights = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * BLUR_SIGMA**2))
+    weights = (weights / weights.sum()).astype(np.float32)
+    lines = sum(weight * mask[_mirrored(rows + shift, mask.shape[0])] for shift, weight in _taps(weights))
+    return sum(weight * lines[:, _mirrored(columns + shift, mask.shape[1])] for shift, weight in _taps(weights))
 
 
-def native_target(mask: np.ndarray, task: str) -> np.ndarray:
-    """bool [height, width] -> float32: the blurred mask, clipped; scale it with `normalised` once it is resized."""
-    return np.minimum(blurred(mask, task), np.float32(BLUR[task][1]))
+def training_target(mask: np.ndarray, task: str, letterbox: Letterbox) -> np.ndarray:
+    """bool [height, width] -> float32 [size, size] in 0..1: blurred and clipped at native size, letterboxed, scaled.
 
-
-def normalised(target: np.ndarray) -> np.ndarray:
-    """A target scaled to 0..1 by its own maximum (+ 1e-5, as in the released code)."""
+    Scaled by its own maximum (+ 1e-5), as in the released code. Only what the nearest neighbour takes is computed.
+    """
+    target = letterbox.placed(np.minimum(blurred(mask, task, *letterbox.sources), np.float32(BLUR[task][1])))
     return target / (target.max() + np.float32(1e-5))
+
+
+def _taps(weights: np.ndarray) -> list[tuple[int, np.float32]]:
+    """Each weight with its distance from the middle one."""
+    return [(place - len(weights) // 2, weight) for place, weight in enumerate(weights)]
+
+
+def _mirrored(places: np.ndarray, length: int) -> np.ndarray:
+    """Indices folded into 0..length - 1 about the first and the last pixel."""
+    places = places % max(1, 2 * (length - 1))
+    return np.minimum(places, abs(2 * (length - 1) - places))

@@ -1,22 +1,31 @@
 """Stage `fetch`: one data set in its published on-disk format, under data/raw/NAME."""
 
+import os
 from pathlib import Path
 
-from pipeline.datasets import embedded, photos, published
+from pipeline.datasets import embedded, own, photos, published
 from pipeline.params import load_params
+from pipeline.placement import placed
 from stages.command import run_stage
+
+# Where a run in a temporary copy (dvc exp run --queue) finds the project's own folder, which keeps downloads.
+PROJECT = Path(os.environ.get("DVC_ROOT", "."))
 
 
 def fetch(dataset: str) -> None:
-    """Make the miniature copy (data: embedded), or copy the real one (data: published)."""
-    params, root = load_params(), Path("data/raw") / dataset
-    if dataset == "photos":
-        photos.copy_from_packages(root)
-    elif params.data == "embedded":
-        embedded.write(dataset, root, params.embedded.images, params.seed)
-    else:
-        source = params.published.dendi if dataset == "dendi" else params.published.pmc
-        published.bring(dataset, source, params.published.password, root)
+    """Make the miniature copy (data: embedded), bring the real one (data: published), or copy the user's own data."""
+    params = load_params()
+    with placed(Path("data/raw") / dataset) as root:
+        if dataset == "photos":
+            photos.copy_from_packages(root)
+        elif dataset == "own":
+            own.bring(PROJECT / params.own.folder, root, params.seed, needed="own" in params.train.datasets)
+        elif params.data == "embedded":
+            embedded.write(dataset, root, params.embedded.images, params.seed)
+        else:
+            source = params.published.dendi if dataset == "dendi" else params.published.pmc
+            source = source and (source if "://" in source else str(PROJECT / source))
+            published.bring(dataset, source, params.published.password, PROJECT / "data", root)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,60 @@
-"""Stage `preprocess`: one data set's splits as packed arrays, under data/packed/PURPOSE/NAME."""
+"""Stage `preprocess`: one data set's splits, each packed into one file, under data/packed/PURPOSE/NAME."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.datasets.catalogue import SPLITS, read
-from pipeline.packing import pack
+from pipeline.datasets.catalogue import SPLITS, read, strays
+from pipeline.datasets.findings import Finding
+from pipeline.errors import DataError
+from pipeline.packing import SUFFIX
 from pipeline.params import load_params
+from pipeline.placement import placed
+from pipeline.preparing import pack
 from stages.command import run_stage
 
 
 def preprocess(dataset: str, purpose: str) -> None:
-    """Pack for `purpose`: `model`, at the chosen backbone's input size, or `ablation`, at the size of the grid."""
-    params = load_params()
+    """Pack for `purpose`: `model`, at the chosen backbone's input size, or `ablation`, at the size of the grid.
+
+    All malformed files are listed at once. With `preprocess.faults: skip` the rest is packed; findings.json holds them.
+    """
+    params, root = load_params(), Path("data/raw") / dataset
     size = params.ablation.input_size if purpose == "ablation" else params.chosen.input_size
-    for split in SPLITS[dataset]:
-        root = Path("data/raw") / dataset
-        samples = read(dataset, root, params.task, split, params.evaluate.sdrw_validation, params.seed)
-        pack(samples, params.task, size, Path("data/packed") / purpose / dataset / split, f"{dataset} {split}")
+    found: dict[str, list[Finding]] = {}
+    broken, used = [], set()
+    with placed(Path("data/packed") / purpose / dataset) as folder:
+        for split in SPLITS[dataset]:
+            findings = found[split] = []
+            try:
+                samples = read(
+                    dataset, root, params.task, split, params.evaluate.sdrw_validation, params.seed, findings
+                )
+            except DataError as error:
+                broken.append(str(error))
+                continue
+            used |= {sample.image for sample in samples}
+            findings += pack(
+                samples, params.task, size, folder / f"{split}{SUFFIX}", f"{dataset} {split}", params.preprocess.repair
+            )
+        faults = [finding.text for findings in found.values() for finding in findings if finding.kind == "fault"]
+        if broken or (faults and params.preprocess.faults == "stop"):
+            raise DataError(_message(dataset, broken, faults))
+        if used:
+            found["none"] = strays(root, used)
+        content = {split: [asdict(finding) for finding in dict.fromkeys(list_)] for split, list_ in found.items()}
+        (folder / "findings.json").write_text(json.dumps(content, indent=1) + "\n")
+    if faults:
+        print(f"{dataset}: {len(faults)} malformed files left out (preprocess.faults: skip); the data report lists them")
+
+
+def _message(dataset: str, broken: list[str], faults: list[str]) -> str:
+    lines = [*broken, *dict.fromkeys(faults)]
+    text = "\n".join(f"  {line}" for line in lines)
+    advice = "mend or remove them, or go on without them: preprocess.faults: skip (params.yaml)"
+    if broken:
+        advice = "the first of them concern a whole split, which cannot be skipped" if faults else "nothing was packed"
+    return f"{dataset}: {len(lines)} files are malformed:\n{text}\n{advice}"
 
 
 if __name__ == "__main__":

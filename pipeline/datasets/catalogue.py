@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.annotations import Sample
-from pipeline.datasets import dendi, ldrs, nyu, photos, sdrw
+from pipeline.datasets import dendi, ldrs, nyu, own, photos, sdrw
+from pipeline.datasets.files import IMAGES
+from pipeline.datasets.findings import Finding
 from pipeline.names import Dataset, Task, Validation
 
 SPLITS = {
@@ -14,33 +16,57 @@ SPLITS = {
     "ldrs": ("train", "val", "test"),
     "nyu": ("train",),
     "photos": ("test",),
+    "own": own.SPLITS,
 }
-ROTATION_SETS = ("dendi", "photos")  # the others mark reflection axes only
+ROTATION_SETS = ("dendi", "photos", "own")  # the others mark reflection axes only
 HELD_OUT = 0.15  # share of SDRW's training images
 
 
-def read(dataset: Dataset, root: Path, task: Task, split: str, sdrw_validation: Validation, seed: int) -> list[Sample]:
+def read(
+    dataset: Dataset,
+    root: Path,
+    task: Task,
+    split: str,
+    sdrw_validation: Validation,
+    seed: int,
+    findings: list[Finding],
+) -> list[Sample]:
     """The samples of one split; empty where the data set has no such split or no marks for the task.
 
     SDRW has no validation images. `held_out` sets a seeded share of its training images apart; `released` takes the
-    test images, as the released code does (a leak, kept for comparison). Raises pipeline.errors.DataError.
+    test images, as the released code does (a leak, kept for comparison). What is malformed becomes a fault in
+    `findings`; raises pipeline.errors.DataError where the split itself cannot be read.
     """
     if split not in SPLITS[dataset] or (task == "rotation" and dataset not in ROTATION_SETS):
         return []
     if dataset == "dendi":
-        return dendi.samples(root, task, split)
+        return dendi.samples(root, task, split, findings)
     if dataset == "sdrw":
-        return _sdrw(root, split, sdrw_validation, seed)
-    if dataset == "ldrs":
-        return ldrs.samples(root, split)
-    return nyu.samples(root) if dataset == "nyu" else photos.samples(root, task)
+        return _sdrw(root, split, sdrw_validation, seed, findings)
+    if dataset == "photos":
+        return photos.samples(root, task)
+    if dataset == "nyu":
+        return nyu.samples(root, findings)
+    return (ldrs if dataset == "ldrs" else own).samples(root, split, findings)
 
 
-def _sdrw(root: Path, split: str, validation: Validation, seed: int) -> list[Sample]:
+def strays(root: Path, used: set[Path]) -> list[Finding]:
+    """A note on each image under `root` that is not among the `used` ones."""
+    images = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in IMAGES and path.name[0] != ".")
+    return [
+        Finding("note", "image in no split", f"{path}: no annotation of this task names it")
+        for path in images if path not in used
+    ]  # fmt: skip
+
+
+def _sdrw(root: Path, split: str, validation: Validation, seed: int, findings: list[Finding]) -> list[Sample]:
     if split == "test" or (split == "val" and validation == "released"):
-        return sdrw.samples(root, "test")
-    training = sdrw.samples(root, "train")
-    if validation == "released":
-        return training
-    apart = set(np.random.default_rng(seed).permutation(len(training))[: max(1, round(HELD_OUT * len(training)))])
-    return [sample for number, sample in enumerate(training) if (number in apart) == (split == "val")]
+        return sdrw.samples(root, "test", findings)
+    found: list[Finding] = []
+    training = sdrw.samples(root, "train", found)
+    if validation == "held_out":
+        apart = set(np.random.default_rng(seed).permutation(len(training))[: max(1, round(HELD_OUT * len(training)))])
+        training = [sample for number, sample in enumerate(training) if (number in apart) == (split == "val")]
+    images = {str(sample.image) for sample in training}
+    findings += [f for f in found if f.image in images or (split == "train" and not f.image)]
+    return training

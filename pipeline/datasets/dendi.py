@@ -1,47 +1,50 @@
 """DENDI: split files in torch's format, one JSON of figures an image."""
 
-import json
+from io import BytesIO
 from pathlib import Path
 
 import torch
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
+from pipeline.datasets.files import inside, point, read_bytes, read_json
+from pipeline.datasets.findings import Finding, sound
 from pipeline.errors import DataError
 
 
-def samples(root: Path, task: str, split: str) -> list[Sample]:
+def samples(root: Path, task: str, split: str, findings: list[Finding]) -> list[Sample]:
     """The images of `split` (train, val, test) of DENDI's split for `task` (reflection, rotation).
 
-    `root` holds `reflection_split.pt` and `rotation_split.pt`. Raises DataError, which names the file.
+    `root` holds `reflection_split.pt` and `rotation_split.pt`. A malformed annotation becomes a fault in `findings`.
+    Raises DataError, which names the file, where the split itself cannot be read.
     """
     path = root / f"{task}_split.pt"
     if not path.is_file():
         raise DataError(f"{path}: not found; the root of DENDI holds reflection_split.pt and rotation_split.pt")
     try:
-        names = torch.load(path, weights_only=True)
-        images, annotations = names[f"{split}_img"], names[f"{split}_ann"]
+        names = torch.load(BytesIO(read_bytes(path)), weights_only=True)
+        images, annotations = (
+            [inside(root, name) for name in names[key]] for key in (f"{split}_img", f"{split}_ann")
+        )
     except Exception as error:  # of many kinds for a damaged pickle
-        raise DataError(f"{path}: expected lists {split}_img and {split}_ann in torch's format: {error!r}") from None
+        raise DataError(
+            f"{path}: expected lists {split}_img and {split}_ann of paths in torch's format: {error!r}"
+        ) from None
     if len(images) != len(annotations):
         raise DataError(f"{path}: {len(images)} entries in {split}_img but {len(annotations)} in {split}_ann")
-    return [
-        Sample(name=Path(image).stem, image=root / image, annotation=read_annotation(root / annotation))
-        for image, annotation in zip(images, annotations)
-    ]
+    return sound(
+        zip(images, annotations), lambda pair: Sample(pair[0].stem, pair[0], read_annotation(pair[1])), findings
+    )
 
 
 def read_annotation(path: Path) -> Annotation:
     """The figures of one annotation file; axes in the order of the file, two-point circles among them."""
-    try:
-        figures = list(json.loads(path.read_text())["figures"])
-    except FileNotFoundError:
-        raise DataError(f"{path}: annotation file not found") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected JSON with a list `figures`, got {error!r}") from None
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("figures"), list):
+        raise DataError(f"{path}: expected JSON with a list `figures`")
     axes, discs, centres = [], [], []
-    for number, figure in enumerate(figures):
+    for number, figure in enumerate(content["figures"]):
         try:
-            label, points = figure["label"], [(float(x), float(y)) for x, y in figure["shape"]["coordinates"]]
+            label, points = figure["label"], [point(pair) for pair in figure["shape"]["coordinates"]]
             if label == "reflection" or (label == "reflection-circle" and len(points) == 2):
                 axes += [ReflectionAxis(*start, *end) for start, end in zip(points, points[1:])]
             elif label == "reflection-circle":
@@ -50,6 +53,6 @@ def read_annotation(path: Path) -> Annotation:
                 centres.append(RotationCentre(*points[0], fold=abs(int(figure["attributes"][0]["value"]))))
             else:
                 raise ValueError(f"unknown label {label!r}")
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise DataError(f"{path}: figure {number}: {error!r}") from None
     return Annotation(tuple(axes), tuple(discs), tuple(centres))

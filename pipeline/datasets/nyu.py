@@ -1,28 +1,29 @@
 """NYU: training images with one (S) or several (M) reflection axes, one .mat of segments an image."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
+from pipeline.datasets.files import annotated
+from pipeline.datasets.findings import Finding
 from pipeline.datasets.matlab import read_matlab, segments
 from pipeline.errors import DataError
 
 
-def samples(root: Path) -> list[Sample]:
-    """All images (they serve training only); `root` holds `NYU/S` and `NYU/M`."""
-    return [sample for kind in ("S", "M") for sample in _samples(root / "NYU" / kind)]
+def samples(root: Path, findings: list[Finding]) -> list[Sample]:
+    """All images (they serve training only); `root` holds `NYU/S` and `NYU/M`, each `I001.png`, `I001.mat` and so on.
+
+    A malformed annotation, or one without an image, becomes a fault in `findings`.
+    """
+    return [
+        replace(sample, name=f"{kind}-{sample.name}")
+        for kind in ("S", "M")
+        for sample in annotated(root / "NYU" / kind, "*.mat", _axes, findings)
+    ]
 
 
-def _samples(folder: Path) -> list[Sample]:
-    images = sorted(folder.glob("*.png"))
-    if not images:
-        raise DataError(f"{folder}: expected I001.png and so on, with .mat files beside them; found no .png")
-    return [_sample(image) for image in images]
-
-
-def _sample(image: Path) -> Sample:
-    path = image.with_suffix(".mat")
+def _axes(path: Path) -> Annotation:
     variables = read_matlab(path)
     if "segments" not in variables:
         raise DataError(f"{path}: expected the key `segments`, got {sorted(k for k in variables if k[0] != '_')}")
-    axes = tuple(ReflectionAxis(*mark) for mark in segments(path, variables["segments"]))
-    return Sample(name=f"{image.parent.name}-{image.stem}", image=image, annotation=Annotation(axes=axes))
+    return Annotation(axes=tuple(ReflectionAxis(*mark) for mark in segments(path, variables["segments"])))

@@ -1,63 +1,99 @@
-"""The published data sets, from a folder or archive on this machine to the layout that the readers know."""
+"""The published data sets, from where they are to the layout that the readers know.
+
+Sources are tried in order: what params.yaml names, or else the entries of sources.yaml. Downloads are kept in
+data/downloads, since three data sets share one archive.
+"""
 
 import shutil
-import tarfile
-import tempfile
-import zipfile
+from hashlib import sha256
 from pathlib import Path
 
+import yaml
+
+from pipeline.datasets import archives, checksums, transfer
 from pipeline.errors import DataError
 
-# What marks the root of each data set inside the archive that holds it.
+SOURCES = Path(__file__).with_name("sources.yaml")
+# What marks the root of each data set: a file beside which it lies, or its folder.
 LANDMARKS = {"dendi": "reflection_split.pt", "sdrw": "SDRW", "ldrs": "LDRS", "nyu": "NYU"}
-ADVICE = """the data are not ours to pass on. Download them yourself:
+ADVICE = """name it in params.yaml: an unpacked folder, a .zip or .tar, or a URL. By hand:
   dendi: DENDI, linked in the README of github.com/ahyunSeo/EquiSym
   pmc:   SDRW, LDRS and NYU in one archive, linked in the README of github.com/ahyunSeo/PMCNet
-then name each unpacked folder, .zip or .tar in params.yaml under published.dendi and published.pmc
-(dvc exp run -S data=published -S published.dendi=/path -S published.pmc=/path)"""
+then  dvc exp run -S data=published -S published.dendi=/path -S published.pmc=/path"""
 
 
-def bring(dataset: str, source: Path | None, password: str, root: Path) -> None:
-    """Copy one data set from `source`, a folder or an archive, to `root`, which must not exist yet.
+def bring(dataset: str, named: str | None, password: str, data: Path, root: Path, first_wait: float = 1.0) -> None:
+    """Put one data set into the folder `root`, which exists and is empty.
 
-    Raises DataError when there is no source, or the data set is not inside it.
+    `named` is the user's folder, archive or URL, or None for the catalogue's sources; `data` is the folder that keeps
+    downloads and checksums; `first_wait`, in seconds, is that before a second attempt. Raises DataError, which says of
+    each source why it does not serve.
     """
-    key = "dendi" if dataset == "dendi" else "pmc"
-    if source is None:
-        raise DataError(f"params.yaml: data: published needs published.{key} for {dataset}; {ADVICE}")
-    if not source.exists():
-        raise DataError(f"{source}: not found (params.yaml: published.{key}); {ADVICE}")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
-        folder = source if source.is_dir() else _unpack(source, key, password, Path(scratch) / "unpacked")
-        landmark = _find(folder, source, dataset)
-        staged = Path(scratch) / "staged"
-        if dataset == "dendi":
-            shutil.copytree(landmark.parent, staged)
-        else:
-            shutil.copytree(landmark, staged / landmark.name)
-        staged.rename(root)
+    key, refused = _key(dataset), []
+    for source in [{"url": named}] if named else yaml.safe_load(SOURCES.read_text())[key]:
+        try:
+            return _from_source(dataset, source, password, data, root, first_wait)
+        except DataError as error:
+            refused.append(str(error))
+            for leftover in root.iterdir():
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    reasons = "\n".join(f"- {reason}" for reason in refused)
+    raise DataError(f"{dataset} (params.yaml: published.{key}) cannot be had:\n{reasons}\n{ADVICE}")
 
 
-def _find(folder: Path, source: Path, dataset: str) -> Path:
-    """Where the data set's landmark lies; the one nearest to the top if it occurs again further down."""
-    name = LANDMARKS[dataset]
-    found = sorted(folder.rglob(name), key=lambda path: len(path.parts))
-    if not found:
-        raise DataError(f"{source}: holds no {name}, which marks the root of {dataset}; {ADVICE}")
-    return found[0]
-
-
-def _unpack(archive: Path, key: str, password: str, folder: Path) -> Path:
+def _from_source(dataset: str, source: dict, password: str, data: Path, root: Path, first_wait: float) -> None:
+    url, ledger = source["url"], data / "checksums.yaml"
+    remote = "://" in url
+    if not remote and Path(url).is_dir():
+        return _copy(Path(url), dataset, root)
+    archive = data / "downloads" / f"{_key(dataset)}-{sha256(url.encode()).hexdigest()[:12]}" if remote else Path(url)
+    if remote:
+        transfer.download(url, archive, source.get("options", {}), first_wait)
+    elif not archive.is_file():
+        raise DataError(f"{url}: not found")
+    name = url if remote else archive.name
+    digest = checksums.digest(archive)
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                file.extractall(folder, pwd=password.encode())
-        else:
-            with tarfile.open(archive) as file:
-                file.extractall(folder, filter="data")
-    except Exception as error:  # a cut download or wrong password shows as EOFError, zlib.error, RuntimeError, ...
-        raise DataError(
-            f"{archive}: cannot be unpacked as .zip or .tar (params.yaml: published.{key}): {error}; {ADVICE}"
-        ) from None
-    return folder
+        checksums.require(digest, name, source.get("sha256"), ledger)
+        with archives.opened(archive, password) as opened:
+            prefix = _prefix(opened.files(), dataset, archive)
+            opened.unpack(prefix, _inner(dataset, root), dataset)
+    except DataError as error:
+        again = f"; to fetch it again, delete {archive} first" if remote else ""
+        raise DataError(f"{error}{again}") from None
+    checksums.note(digest, name, archive.stat().st_size, ledger)  # only now: it is known to be whole
+
+
+def _copy(folder: Path, dataset: str, root: Path) -> None:
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    prefix = _prefix(names, dataset, folder)
+    try:
+        shutil.copytree(folder / prefix, _inner(dataset, root), dirs_exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be copied: {error}") from None
+
+
+def _prefix(names: list[str], dataset: str, source: Path) -> str:
+    """Where in a source the data set lies, with a slash behind; the place nearest to the top if there are several."""
+    landmark, found = LANDMARKS[dataset], []
+    for name in names:
+        *folders, file = name.split("/")
+        if file == landmark:
+            found.append(folders)
+        elif landmark in folders:
+            found.append(folders[: folders.index(landmark) + 1])
+    if not found:
+        raise DataError(f"{source}: holds no {landmark}, which marks the root of {dataset}")
+    return "".join(f"{folder}/" for folder in min(found, key=lambda folders: (len(folders), folders)))
+
+
+def _inner(dataset: str, root: Path) -> Path:
+    """The folder that the files below the prefix go to; the readers expect the names of all sets but DENDI."""
+    inner = root if dataset == "dendi" else root / LANDMARKS[dataset]
+    inner.mkdir(exist_ok=True)
+    return inner
+
+
+def _key(dataset: str) -> str:
+    """The archive that holds a data set."""
+    return "dendi" if dataset == "dendi" else "pmc"

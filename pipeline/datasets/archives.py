@@ -1,0 +1,140 @@
+"""Zip and tar archives from strangers: listed, judged as a whole, and only then unpacked.
+
+Nothing but plain files below the folder is ever written; links, devices, modes and owners are not carried over.
+"""
+
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import pyzipper
+from tqdm import tqdm
+
+from pipeline.errors import DataError
+
+MOST_FILES = 500_000
+MOST_BYTES = 2**36  # 64 GB unpacked
+LARGEST_RATIO, SMALL = 100, 2**27  # unpacked to packed size; below 128 MB any ratio will do
+AES = 99  # zip's mark of files that Python's own module cannot decrypt
+SHOWN = 5  # faulty names in a message
+
+
+@dataclass(frozen=True)
+class Member:
+    """An entry: its name, whether it is a plain file (not a folder), its unpacked size, and a fault or none."""
+
+    name: str
+    file: bool
+    size: int
+    fault: str | None
+    entry: object
+
+
+class Archive:
+    """An open archive whose members have been judged; made by `opened`."""
+
+    def __init__(self, path: Path, members: list[Member], reader: object) -> None:
+        self.path, self.members, self._reader = path, members, reader
+
+    def files(self) -> list[str]:
+        """The names of the plain files, with slashes."""
+        return [member.name for member in self.members if member.file]
+
+    def unpack(self, prefix: str, folder: Path, description: str) -> None:
+        """Write the files whose names begin with `prefix` under `folder`, without that prefix.
+
+        Raises DataError where there is no room; errors of a damaged archive come as the modules raise them.
+        """
+        chosen = [member for member in self.members if member.file and member.name.startswith(prefix)]
+        needed, free = sum(member.size for member in chosen), shutil.disk_usage(folder).free
+        if needed > free:
+            raise DataError(f"{self.path}: unpacks to {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free")
+        with tqdm(desc=description, total=needed, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+            for member in chosen:
+                target = folder / member.name.removeprefix(prefix)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with self._open(member) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file, 2**20)
+                bar.update(member.size)
+
+    def _open(self, member: Member) -> IO[bytes]:
+        read = self._reader.extractfile if isinstance(self._reader, tarfile.TarFile) else self._reader.open
+        return read(member.entry)
+
+
+@contextmanager
+def opened(path: Path, password: str) -> Iterator[Archive]:
+    """The archive at `path`, a zip (encrypted or not) or a tar (compressed or not).
+
+    Raises DataError when it is neither, damaged, the password is wrong, or anything in it is not to be trusted: names
+    that lead out of the folder, links, devices, more files or bytes than a data set can have.
+    """
+    try:
+        with _reader(path, password) as reader:
+            members = list(_tar_members(reader) if isinstance(reader, tarfile.TarFile) else _zip_members(reader))
+            _judge(path, members)
+            yield Archive(path, members, reader)
+    except DataError:
+        raise
+    except Exception as error:  # EOFError, zlib.error, RuntimeError (password), OSError (disk full), ...
+        raise DataError(f"{path}: cannot be unpacked: {error}") from None
+
+
+def _reader(path: Path, password: str) -> zipfile.ZipFile | pyzipper.AESZipFile | tarfile.TarFile:
+    if zipfile.is_zipfile(path):
+        reader = zipfile.ZipFile(path)
+        if any(entry.compress_type == AES for entry in reader.infolist()):
+            reader.close()
+            reader = pyzipper.AESZipFile(path)
+        reader.setpassword(password.encode())
+        return reader
+    if tarfile.is_tarfile(path):
+        return tarfile.open(path)
+    head = path.open("rb").read(512).lstrip().lower()
+    what = "a web page" if head.startswith((b"<!doctype html", b"<html")) else "neither"
+    raise DataError(f"{path}: expected a .zip or .tar archive, got {what}; another kind: unpack it, name the folder")
+
+
+def _zip_members(reader: zipfile.ZipFile) -> Iterator[Member]:
+    for entry in reader.infolist():
+        kind = entry.external_attr >> 28  # of Unix: 8 a file, 4 a folder, 10 a link; 0 where it was not noted
+        fault = None if kind in (0, 4, 8) else "a link or device"
+        yield Member(entry.filename, not entry.is_dir(), entry.file_size, fault or _name_fault(entry.filename), entry)
+
+
+def _tar_members(reader: tarfile.TarFile) -> Iterator[Member]:
+    packed, total = Path(reader.name).stat().st_size, 0
+    for number, entry in enumerate(reader):  # header by header, so that a bomb is seen before it is decompressed
+        total += entry.size
+        _judge_size(Path(reader.name), packed, number, total)
+        fault = None if entry.isfile() or entry.isdir() else "a link or device"
+        name = entry.name.removeprefix("./")
+        yield Member(name, entry.isfile(), entry.size, fault or _name_fault(name), entry)
+
+
+def _name_fault(name: str) -> str | None:
+    if name.startswith("/") or "\\" in name or (len(name) > 1 and name[1] == ":"):
+        return "an absolute path or one of another system"
+    if ".." in PurePosixPath(name).parts:
+        return "a path that leads out of the folder"
+    return "a name with a null character" if "\0" in name else None
+
+
+def _judge(path: Path, members: list[Member]) -> None:
+    faulty = [f"{member.name!r} is {member.fault}" for member in members if member.fault]
+    if faulty:
+        more = f" and {len(faulty) - SHOWN} more" if len(faulty) > SHOWN else ""
+        raise DataError(f"{path}: not unpacked, because {'; '.join(faulty[:SHOWN])}{more}; a data set has no such entries")
+    _judge_size(path, path.stat().st_size, len(members), sum(member.size for member in members))
+
+
+def _judge_size(path: Path, packed: int, files: int, total: int) -> None:
+    if files > MOST_FILES:
+        raise DataError(f"{path}: not unpacked, because it holds more than {MOST_FILES} files")
+    if total > MOST_BYTES or total > max(SMALL, LARGEST_RATIO * packed):
+        raise DataError(f"{path}: not unpacked, because {packed} bytes would become {total}: no data set is packed so")

@@ -1,0 +1,197 @@
+"""One file from a URL to this machine, whatever the connection does on the way.
+
+requests carries http(s), gdown the share links of Google Drive, fsspec everything else. What has arrived is kept beside
+the file as NAME.part, and the next attempt goes on from there, in this process or in a later one; the file itself
+appears only when it is whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fsspec
+import gdown
+import requests
+from filelock import FileLock
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tqdm import tqdm
+
+from pipeline.errors import DataError
+
+ATTEMPTS, LONGEST_WAIT = 5, 30  # attempts in a row that bring nothing; seconds between two of them at the most
+PATIENCE = (20, 60)  # seconds for a connection, and between two pieces of it
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that a later attempt may not meet
+BLOCK = 2**20  # bytes
+PAGE = (
+    "answered with a web page instead of a file: the link may ask for a sign-in or have expired. Open it in a browser, "
+    "download the file there and name it in params.yaml"
+)
+
+
+class Unfinished(Exception):
+    """The transfer broke off; another attempt may go on from there."""
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What tells that a file at a URL is still the one of which a part is here: its tag, and its size in bytes."""
+
+    tag: str | None
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The bytes of a file from `start` on, and the edition that they are of."""
+
+    edition: Edition
+    start: int
+    blocks: Iterator[bytes]
+
+
+def download(url: str, path: Path, options: Mapping[str, object], first_wait: float = 1.0) -> None:
+    """Bring the content of `url` to `path`, whose folder is made; nothing is done where it is there already.
+
+    `options` are passed to fsspec; `first_wait` is in seconds and doubles with every attempt that brings nothing.
+    Raises DataError, which names the URL and what to do.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        try:
+            while not path.exists():
+                arrived = _size(part)
+                try:
+                    _attempts(first_wait)(_attempt, url, part, options)
+                    os.replace(part, path)
+                except Exception as error:
+                    if not _passing(error) or _size(part) <= arrived:
+                        raise
+        except DataError:
+            raise
+        except Exception as error:  # of requests, gdown, fsspec and whatever carries its protocol
+            kept = "; what has arrived is kept, and the same command goes on from there" if _size(part) else ""
+            raise DataError(f"{url}: cannot be fetched: {error}{kept}") from None
+        _note(part).unlink(missing_ok=True)
+
+
+def _attempts(first_wait: float) -> Retrying:
+    return Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential_jitter(first_wait, LONGEST_WAIT, jitter=first_wait),
+        retry=retry_if_exception(_passing),
+        before_sleep=lambda state: print(f"{state.outcome.exception()}; trying again", flush=True),
+        reraise=True,
+    )
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether the fault may be gone at the next attempt."""
+    if isinstance(error, requests.HTTPError):
+        return error.response.status_code in PASSING
+    broken = requests.exceptions.ChunkedEncodingError, requests.ConnectionError, requests.Timeout
+    return isinstance(error, (Unfinished, ConnectionError, TimeoutError, *broken))
+
+
+def _attempt(url: str, part: Path, options: Mapping[str, object]) -> None:
+    """Bring the rest of the file into `part`. Raises Unfinished where less arrives than was announced."""
+    if urlsplit(url).hostname == "drive.google.com":
+        return _from_drive(url, part)
+    known, have = _edition(part), _size(part)
+    if have and known.size == have:
+        return None
+    opened = _web(url, have, known) if urlsplit(url).scheme in ("http", "https") else _storage(url, have, known, options)
+    with opened as stream:
+        if not stream.start:
+            part.unlink(missing_ok=True)
+            _note(part).write_text(json.dumps(asdict(stream.edition)))
+        total = stream.edition.size
+        _require_room(part, (total or 0) - stream.start, url)
+        bar = tqdm(desc=part.stem, total=total, initial=stream.start, unit="B", unit_scale=True, unit_divisor=1024)
+        with part.open("ab") as file, bar:
+            for block in stream.blocks:
+                file.write(block)
+                bar.update(len(block))
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and _size(part) != total:
+        raise Unfinished(f"{url}: {_size(part)} of {total} bytes have arrived")
+
+
+@contextmanager
+def _web(url: str, have: int, known: Edition) -> Iterator[Stream]:
+    """A file over http(s), from byte `have` on where the server still has the known edition."""
+    headers = {"Accept-Encoding": "identity"}  # so that bytes can be counted
+    if have and known.tag:
+        headers |= {"Range": f"bytes={have}-", "If-Range": known.tag}
+    with requests.get(_direct(url), headers=headers, stream=True, timeout=PATIENCE) as answer:
+        answer.raise_for_status()
+        if answer.headers.get("Content-Type", "").startswith("text/html"):
+            raise DataError(f"{url}: {PAGE}")
+        start = have if answer.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
+        length = answer.headers.get("Content-Length")
+        tag = answer.headers.get("ETag", "W/")
+        tag = answer.headers.get("Last-Modified") if tag.startswith("W/") else tag  # a weak tag allows no ranges
+        edition = Edition(tag, start + int(length) if length else None)
+        yield Stream(edition, start, answer.iter_content(BLOCK))
+
+
+@contextmanager
+def _storage(url: str, have: int, known: Edition, options: Mapping[str, object]) -> Iterator[Stream]:
+    """A file of any storage that fsspec knows."""
+    system, place = fsspec.core.url_to_fs(url, **options)
+    edition = Edition(str(system.ukey(place)), system.size(place))
+    start = have if edition == known else 0
+    with system.open(place, "rb") as file:
+        file.seek(start)
+        yield Stream(edition, start, iter(lambda: file.read(BLOCK), b""))
+
+
+def _from_drive(url: str, part: Path) -> None:
+    """A file that Google Drive shares; gdown keeps parts of its own."""
+    def check_room(arrived: int, total: int | None) -> None:
+        _require_room(part, (total or 0) - arrived, url)
+
+    whole = str(part.with_suffix(".drive"))
+    try:
+        gdown.download(url, whole, resume=True, use_cookies=False, timeout=PATIENCE, progress=check_room)
+    except gdown.exceptions.FileURLRetrievalError as error:
+        raise DataError(f"{url}: {PAGE} ({' '.join(str(error).split())})") from None
+    except gdown.exceptions.DownloadError as error:
+        raise Unfinished(str(error)) from None
+    os.replace(whole, part)
+
+
+def _direct(url: str) -> str:
+    """The address of the file itself, for a share link of OneDrive or SharePoint; any other URL as it is."""
+    host = urlsplit(url).hostname or ""
+    if host.endswith((".sharepoint.com", "1drv.ms")) and "download=1" not in url:
+        return f"{url}{'&' if '?' in url else '?'}download=1"
+    return url
+
+
+def _require_room(part: Path, needed: int, url: str) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise DataError(f"{url}: {needed / 1e9:.1f} GB are still to come, but {part.parent} has {free / 1e9:.1f} GB free")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _note(part: Path) -> Path:
+    """Where the edition of a part is written down."""
+    return part.with_suffix(".edition")
+
+
+def _edition(part: Path) -> Edition:
+    try:
+        return Edition(**json.loads(_note(part).read_text()))
+    except (OSError, ValueError, TypeError):  # none yet, or half-written: then nothing is known
+        return Edition(None, None)

@@ -1,0 +1,87 @@
+"""Marks that cannot be meant as they stand, mended or left out once the image's size is known.
+
+Coordinates: x right, y down, pixels of the image. Painting truncates them, so that what lies at -1 < x < width and
+-1 < y < height leaves a mark in it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc
+
+FAR_OUT = 0.1  # of a side: marks beyond the border by more than this are not just drawn past it
+SHORTEST = 1.0  # pixels; a shorter axis has no direction
+
+
+def points(annotation: Annotation) -> Iterator[Point]:
+    """All points of all marks."""
+    for axis in annotation.axes:
+        yield axis.x1, axis.y1
+        yield axis.x2, axis.y2
+    for disc in annotation.discs:
+        yield from disc.points
+    for centre in annotation.centres:
+        yield centre.x, centre.y
+
+
+def outside(annotation: Annotation, width: int, height: int) -> float:
+    """How far the farthest point lies beyond the border, relative to that side; 0 where all are inside."""
+    return max((max(-x / width, x / width - 1, -y / height, y / height - 1, 0) for x, y in points(annotation)), default=0)
+
+
+def exchanged(annotation: Annotation) -> Annotation:
+    """The annotation with x and y exchanged in every point."""
+    return Annotation(
+        tuple(ReflectionAxis(axis.y1, axis.x1, axis.y2, axis.x2) for axis in annotation.axes),
+        tuple(ReflectionDisc(tuple((y, x) for x, y in disc.points)) for disc in annotation.discs),
+        tuple(replace(centre, x=centre.y, y=centre.x) for centre in annotation.centres),
+    )
+
+
+def repaired(annotation: Annotation, width: int, height: int) -> tuple[Annotation, list[tuple[str, str]]]:
+    """The annotation as it must be meant, and what was changed: pairs of a sort and of its detail.
+
+    x and y are exchanged where a mark lies far outside as they stand and none when exchanged. Then axes shorter than a
+    pixel, and marks of which nothing lies inside the image, are left out.
+    """
+    changes = []
+    if outside(annotation, width, height) > FAR_OUT and outside(exchanged(annotation), width, height) == 0:
+        annotation = exchanged(annotation)
+        changes.append(("x and y exchanged", f"marks leave the image of {width} x {height} unless they are exchanged"))
+    axes, discs, centres = [], [], []
+    for axis in annotation.axes:
+        (x1, y1), (x2, y2) = axis.ordered_ends()
+        name = f"axis ({x1:g}, {y1:g}) to ({x2:g}, {y2:g})"
+        if max(abs(x2 - x1), abs(y2 - y1)) < SHORTEST:
+            changes.append(("axis without length left out", name))
+        elif not crosses(axis, width, height):
+            changes.append(("mark outside the image left out", f"{name} of {width} x {height}"))
+        else:
+            axes.append(axis)
+    for disc in annotation.discs:
+        (xs, ys) = zip(*disc.polygon())
+        if max(xs) <= -1 or min(xs) >= width or max(ys) <= -1 or min(ys) >= height:
+            changes.append(("mark outside the image left out", f"ellipse at {disc.points[0]} of {width} x {height}"))
+        else:
+            discs.append(disc)
+    for centre in annotation.centres:
+        if -1 < centre.x < width and -1 < centre.y < height:
+            centres.append(centre)
+        else:
+            place = f"centre ({centre.x:g}, {centre.y:g}) of {width} x {height}"
+            changes.append(("mark outside the image left out", place))
+    return Annotation(tuple(axes), tuple(discs), tuple(centres)), changes
+
+
+def crosses(axis: ReflectionAxis, width: int, height: int) -> bool:
+    """Whether any part of the segment lies within the image (Liang and Barsky's clipping)."""
+    dx, dy, first, last = axis.x2 - axis.x1, axis.y2 - axis.y1, 0.0, 1.0
+    for step, room in ((-dx, axis.x1 + 1), (dx, width - axis.x1), (-dy, axis.y1 + 1), (dy, height - axis.y1)):
+        if step == 0:
+            if room < 0:
+                return False
+        elif step < 0:
+            first = max(first, room / step)
+        else:
+            last = min(last, room / step)
+    return first <= last

@@ -1,0 +1,25 @@
+"""Stage `data_report`: what the packed data hold and what was wrong with them; data/report, and metrics/data.json."""
+
+import json
+from pathlib import Path
+
+from pipeline.data_report import write_data_report
+from pipeline.params import load_params
+from pipeline.survey import survey
+from stages.command import run_stage
+
+
+def main() -> None:
+    """Survey all packed data sets for the chosen task."""
+    params, packed = load_params(), Path("data/packed/model")
+    found = survey(packed, params.task)
+    write_data_report(found, packed, params.task, params.seed, Path("data/report"))
+    figures: dict[str, dict[str, dict[str, int]]] = {}
+    for row in found.counts().to_dict("records"):
+        figures.setdefault(row.pop("dataset"), {})[row.pop("split")] = row
+    Path("metrics").mkdir(exist_ok=True)
+    Path("metrics/data.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)
