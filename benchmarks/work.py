@@ -16,7 +16,8 @@ from pipeline.backbones import clip
 from pipeline.checkpoints import build_model
 from pipeline.clipsym import CLIPSym
 from pipeline.loss import alpha_focal
-from pipeline.packing import PackedSplit, pack
+from pipeline.packing import PackedSplit
+from pipeline.preparing import pack
 from pipeline.params import Params, load_params
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -100,5 +101,5 @@ def photograph(folder: Path, size: int) -> tuple[Sample, PackedSplit]:
     """A photograph of 512 x 512 pixels with one axis, as a file and packed."""
     Image.fromarray(photographs.astronaut()).save(folder / "astronaut.jpg", quality=95)
     sample = Sample("astronaut", folder / "astronaut.jpg", Annotation(axes=(ReflectionAxis(230, 20, 240, 300),)))
-    pack([sample], "reflection", size, folder / "packed", "packing")
-    return sample, PackedSplit(folder / "packed", "reflection")
+    pack([sample], "reflection", size, folder / "packed.safetensors", "packing")
+    return sample, PackedSplit(folder / "packed.safetensors", "reflection")

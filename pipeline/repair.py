@@ -78,10 +78,10 @@ def crosses(axis: ReflectionAxis, width: int, height: int) -> bool:
     dx, dy, first, last = axis.x2 - axis.x1, axis.y2 - axis.y1, 0.0, 1.0
     for step, room in ((-dx, axis.x1 + 1), (dx, width - axis.x1), (-dy, axis.y1 + 1), (dy, height - axis.y1)):
         if step == 0:
-            if room < 0:
+            if room <= 0:
                 return False
         elif step < 0:
             first = max(first, room / step)
         else:
             last = min(last, room / step)
-    return first <= last
+    return first < last

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
+# The same examples each time, however slow; `--hypothesis-profile fuzz` draws many new ones.
+settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=10_000, deadline=None)
+settings.load_profile("default")
 torch.set_num_threads(1)  # on models this small threads mostly wait for each other
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from pipeline import figures, tables
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre, Sample
 from pipeline.evaluation import evaluate
-from pipeline.packing import PackedSplit, pack
+from pipeline.packing import PackedSplit
+from pipeline.preparing import pack
 
 SIZE = 96
 
@@ -35,8 +36,8 @@ def packed(folder, task, annotations):
         path = folder / f"{number}.png"
         Image.fromarray(pixels).save(path)
         samples.append(Sample(f"picture-{number}", path, annotation))
-    pack(samples, task, SIZE, folder / "somewhere" / "test", "test")
-    return PackedSplit(folder / "somewhere" / "test", task)
+    pack(samples, task, SIZE, folder / "somewhere" / "test.safetensors", "test")
+    return PackedSplit(folder / "somewhere" / "test.safetensors", task)
 
 
 def test_a_model_that_knows_beats_the_baselines(tmp_path):

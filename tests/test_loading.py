@@ -7,7 +7,8 @@ from PIL import Image
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.loading import TrainingSet, augment, evaluation_images, rotate, training_batches
-from pipeline.packing import PackedSplit, pack
+from pipeline.packing import PackedSplit
+from pipeline.preparing import pack
 
 SIZE = 32
 
@@ -21,8 +22,8 @@ def split(folder, count, seed):
         Image.fromarray(generator.integers(0, 256, (SIZE, SIZE, 3), np.uint8)).save(path)
         axis = ReflectionAxis(*generator.uniform(4, SIZE - 4, 4))
         samples.append(Sample(str(number), path, Annotation(axes=(axis,))))
-    pack(samples, "reflection", SIZE, folder / "packed", "test")
-    return PackedSplit(folder / "packed", "reflection")
+    pack(samples, "reflection", SIZE, folder / "packed.safetensors", "test")
+    return PackedSplit(folder / "packed.safetensors", "reflection")
 
 
 @pytest.fixture(scope="module")

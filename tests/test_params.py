@@ -148,7 +148,7 @@ def test_rotation_needs_dendi(tmp_path):
 
 def test_nyu_alone_has_no_validation(tmp_path):
     (line,) = faults(tmp_path, {"train.datasets": ["nyu"]})
-    assert "dendi, sdrw or ldrs" in line
+    assert "dendi, sdrw, ldrs or own" in line
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "just words", "a: [1\n", "a: 1: 2"])

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
-from pipeline.targets import blurred, mask, native_target, normalised, reflection_instances, rotation_orders
+from pipeline.geometry import Letterbox
+from pipeline.targets import blurred, mask, reflection_instances, rotation_orders, training_target
 
 checked = settings(derandomize=True, deadline=None, max_examples=100)  # the same examples each time, however slow
 CLIP = {"reflection": np.float32(0.21260943), "rotation": np.float32(0.01)}
@@ -110,30 +111,50 @@ def test_blur_is_a_convolution_with_reflecting_borders(task, side, shape):
     for share in (0.05, 0.4, 1.1):
         marked = np.random.default_rng(3).random(shape) < share
         marked[0, 0] = True
-        found = blurred(marked, task)
+        expected, (rows, columns) = plain_blur(marked, side), map(np.arange, shape)
+        found = blurred(marked, task, rows, columns)
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, plain_blur(marked, side), atol=1e-6)
-        np.testing.assert_array_equal(native_target(marked, task), np.minimum(found, CLIP[task]))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        some = rows[::-2], columns[len(columns) // 2 :]
+        np.testing.assert_array_equal(blurred(marked, task, *some), found[np.ix_(*some)])
 
 
-def test_targets_are_clipped():
-    line, cross = np.zeros((2, 21, 21), bool)
+def native_target(marked, task):
+    """The target of a square mask at its own size."""
+    return training_target(marked, task, Letterbox(*marked.shape, len(marked)))
+
+
+def test_targets_are_clipped_and_scaled():
+    line, cross, places = *np.zeros((2, 21, 21), bool), np.arange(21)
     line[10] = cross[10] = cross[:, 10] = True
-    assert blurred(line, "reflection").max() == pytest.approx(CLIP["reflection"], abs=1e-6)  # hence the clipping value
-    assert blurred(cross, "reflection").max() > 0.3 and native_target(cross, "reflection").max() == CLIP["reflection"]
+    blur = blurred(cross, "reflection", places, places)
+    assert blurred(line, "reflection", places, places).max() == pytest.approx(CLIP["reflection"], abs=1e-6)  # hence it
+    assert blur.max() > 0.3
+    expected = np.minimum(blur, CLIP["reflection"]) / (CLIP["reflection"] + 1e-5)
+    np.testing.assert_allclose(native_target(cross, "reflection"), expected, rtol=1e-6)
     point = mask(centres((10, 10, 0)), "rotation", 21, 21)
     target = native_target(point, "rotation")
-    assert target[10, 10] == target.max() == CLIP["rotation"] and np.count_nonzero(target) == 121
-    assert blurred(point, "rotation").sum() == pytest.approx(1, abs=1e-5)
+    assert target.dtype == np.float32 and np.count_nonzero(target) == 121
+    assert target[10, 10] == target.max() == pytest.approx(0.01 / (0.01 + 1e-5))
+    assert blurred(point, "rotation", places, places).sum() == pytest.approx(1, abs=1e-5)
 
 
-@checked
-@given(st.floats(1e-4, 10))
-def test_normalised(peak):
-    target = normalised(np.array([[0, peak / 2, peak]], np.float32))
-    assert target.dtype == np.float32 and 0 == target[0, 0] <= target.max() < 1
-    np.testing.assert_allclose(target[0], np.array([0, peak / 2, peak]) / (peak + 1e-5), rtol=1e-5)
+def test_a_target_fainter_than_the_clipping_value_is_scaled_by_its_own_maximum():
+    marked = np.zeros((40, 40), bool)
+    marked[20, 20] = True
+    peak = blurred(marked, "reflection", np.arange(40), np.arange(40)).max()
+    assert 0 < peak < CLIP["reflection"]
+    assert native_target(marked, "reflection").max() == pytest.approx(peak / (peak + 1e-5))
 
 
 def test_an_empty_target_stays_empty():
-    np.testing.assert_array_equal(normalised(np.zeros((2, 3), np.float32)), np.zeros((2, 3)))
+    assert not native_target(np.zeros((5, 5), bool), "reflection").any()
+
+
+@checked
+@given(st.lists(st.tuples(*[st.floats(-30, 60)] * 4), max_size=4), st.lists(st.floats(-20, 50), max_size=2))
+def test_the_mask_is_where_an_instance_is(ends, places):
+    annotation = Annotation(axes=axes(*ends).axes, discs=tuple(disc(x, 50 - x, 9.5) for x in places))
+    found = mask(annotation, "reflection", 30, 40)
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, reflection_instances(annotation, 30, 40) > 0)

@@ -14,7 +14,8 @@ from pipeline.checkpoints import load_model
 from pipeline.errors import DataError
 from pipeline.loading import TrainingSet, training_batches
 from pipeline.loss import alpha_focal
-from pipeline.packing import PackedSplit, pack
+from pipeline.packing import PackedSplit
+from pipeline.preparing import pack
 from pipeline.params import load_params
 from pipeline.prediction import score
 from pipeline.scoring.f1 import F1Counts
@@ -45,8 +46,8 @@ def split(folder, count, marked=True):
         Image.fromarray(image).save(folder / f"{number}.png")
         axes = (ReflectionAxis(x, 8, x, SIZE - 8),) if marked else ()
         samples.append(Sample(str(number), folder / f"{number}.png", Annotation(axes=axes)))
-    pack(samples, "reflection", SIZE, folder / "packed", "test")
-    return PackedSplit(folder / "packed", "reflection")
+    pack(samples, "reflection", SIZE, folder / "packed.safetensors", "test")
+    return PackedSplit(folder / "packed.safetensors", "reflection")
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,8 @@ def rows(path: Path, value: object) -> list:
         array = np.asarray(value, object if isinstance(value, list) else None)
     except ValueError as error:
         raise DataError(f"{path}: expected one row of numbers a name: {error}") from None
+    if not array.size:
+        return []
     return list(np.atleast_1d(array) if array.dtype == object else np.atleast_2d(array))
 
 

@@ -31,6 +31,8 @@ def bring(folder: Path, root: Path, seed: int, needed: bool) -> None:
     A folder without annotations leaves `root` empty, or raises DataError where the data are `needed`, as it does where
     there are too few to split.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder (params.yaml: own.folder)")
     parts = {split: sorted((folder / split).glob("*.json")) for split in SPLITS}
     if not any(parts.values()):
         parts = _split(folder, sorted(folder.glob("*.json")), seed)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
+from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
 from pipeline.datasets import dendi, ldrs, nyu, photos, sdrw
 from pipeline.datasets.catalogue import SPLITS, read
 from pipeline.errors import DataError
@@ -42,10 +42,25 @@ def axes(*rows):
     return Annotation(axes=tuple(ReflectionAxis(*row) for row in rows))
 
 
+def sound(function, *arguments):
+    """The samples; nothing may be wrong with them."""
+    samples = function(*arguments, findings := [])
+    assert not [finding for finding in findings if finding.kind == "fault"]
+    return samples
+
+
+def assert_fault(path, function, *arguments):
+    """The text of the only fault, which names `path`; the other samples are read."""
+    samples = function(*arguments, findings := [])
+    (fault,) = [finding for finding in findings if finding.kind == "fault"]
+    assert str(path) in fault.text and not fault.image and all(isinstance(s, Sample) for s in samples)
+    return fault.text
+
+
 def assert_fails(path, function, *arguments):
-    """The message of the DataError, which names `path`."""
+    """The message of the DataError, which names `path`: there is no going on."""
     with pytest.raises(DataError) as caught:
-        function(*arguments)
+        function(*arguments, [])
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -82,15 +97,15 @@ def test_dendi(tmp_path):
     ]
     for task in ("reflection", "rotation"):
         root = dendi_tree(tmp_path, figures, task)
-        (sample,) = dendi.samples(root, task, "train")
+        (sample,) = sound(dendi.samples, root, task, "train")
         assert (sample.name, sample.image) == ("a", root / "img" / "a.jpg")
         assert sample.annotation == Annotation(
             axes((1, 2, 3.5, 4), (3.5, 4, 5, 6), (9, 8, 7, 6), (0, 0, 0, 9)).axes,
             (ReflectionDisc(tuple(four)), ReflectionDisc(tuple(five))),
             (RotationCentre(7.9, 8, 6), RotationCentre(1, 2, 0), RotationCentre(3, 3, 13)),
         )
-        assert [(s.name, s.annotation) for s in dendi.samples(root, task, "val")] == [("b", Annotation())]
-        assert dendi.samples(root, task, "test") == []
+        assert [(s.name, s.annotation) for s in sound(dendi.samples, root, task, "val")] == [("b", Annotation())]
+        assert sound(dendi.samples, root, task, "test") == []
 
 
 @pytest.mark.parametrize(
@@ -110,19 +125,19 @@ def test_dendi(tmp_path):
 )
 def test_dendi_names_the_figure(tmp_path, broken):
     root = dendi_tree(tmp_path, [figure("reflection", (1, 1), (2, 2)), broken])
-    assert "figure 1" in assert_fails(root / "ann" / "a.json", dendi.samples, root, "reflection", "train")
+    assert "figure 1" in assert_fault(root / "ann" / "a.json", dendi.samples, root, "reflection", "train")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"figures": 7}', b'{"figures": null}', b"\xff\xfe"])
 def test_dendi_annotation_that_is_none(tmp_path, content):
     path = touch(dendi_tree(tmp_path) / "ann" / "a.json", content)
-    assert "figures" in assert_fails(path, dendi.samples, tmp_path, "reflection", "train")
+    assert "JSON" in assert_fault(path, dendi.samples, tmp_path, "reflection", "train")
 
 
 def test_dendi_missing_files(tmp_path):
     assert_fails(tmp_path / "rotation_split.pt", dendi.samples, dendi_tree(tmp_path), "rotation", "train")
     (tmp_path / "ann" / "b.json").unlink()
-    assert_fails(tmp_path / "ann" / "b.json", dendi.samples, tmp_path, "reflection", "val")
+    assert_fault(tmp_path / "ann" / "b.json", dendi.samples, tmp_path, "reflection", "val")
 
 
 @pytest.mark.parametrize("lists", [{}, {"val_img": []}, {"val_img": ["a", "b"], "val_ann": ["a"]}, [1, 2]])
@@ -162,7 +177,7 @@ def sdrw_testing(root, single=(), multiple=(), files=()):
 def test_sdrw_training(tmp_path):
     sdrw_training(tmp_path, "single", ("a.jpg  ", ROW), (" b.png", OTHER[None]))
     sdrw_training(tmp_path, "multiple", ("a.jpg", np.stack([ROW, OTHER])), ("c.jpg", OTHER))
-    found, folder = sdrw.samples(tmp_path, "train"), tmp_path / "SDRW" / "reflection_training"
+    found, folder = sound(sdrw.samples, tmp_path, "train"), tmp_path / "SDRW" / "reflection_training"
     assert [s.name for s in found] == ["single-a", "single-b", "multiple-a", "multiple-c"]
     files = ["single_training/a.jpg", "single_training/b.png", "multiple_training/a.jpg", "multiple_training/c.jpg"]
     assert [s.image for s in found] == [folder / file for file in files]
@@ -173,13 +188,13 @@ def test_sdrw_training(tmp_path):
 def test_sdrw_single_struct(tmp_path, shape):
     for kind in ("single", "multiple"):
         sdrw_training(tmp_path, kind, ("a.jpg", ROW[None]), shape=shape)
-    assert [s.annotation for s in sdrw.samples(tmp_path, "train")] == [axes(ROW)] * 2
+    assert [s.annotation for s in sound(sdrw.samples, tmp_path, "train")] == [axes(ROW)] * 2
 
 
 def test_sdrw_names_that_repeat_in_training_are_one_image(tmp_path):
     sdrw_training(tmp_path, "single", ("a.jpg", ROW))
     sdrw_training(tmp_path, "multiple", ("a.jpg", ROW), ("a.jpg ", OTHER))
-    assert [s.annotation for s in sdrw.samples(tmp_path, "train")[1:]] == [axes(ROW, OTHER)]
+    assert [s.annotation for s in sound(sdrw.samples, tmp_path, "train")[1:]] == [axes(ROW, OTHER)]
 
 
 def test_sdrw_testing(tmp_path):
@@ -187,7 +202,7 @@ def test_sdrw_testing(tmp_path):
     multiple = [("four.jpg", ROW), ("five.jpg", OTHER), (" four.jpg ", OTHER)]
     files = ["single_testing/" + name for name in ("one.jpg", "two.v2.png", "three.jpg", "three.png")]
     sdrw_testing(tmp_path, single, multiple, files + ["multiple_testing/four .png", "multiple_testing/five.jpg"])
-    found = sdrw.samples(tmp_path, "test")
+    found = sound(sdrw.samples, tmp_path, "test")
     assert [s.image.name for s in found] == ["one.jpg", "two.v2.png", "three.jpg", "four .png", "five.jpg"]
     assert len({s.name for s in found}) == 5
     assert [s.annotation for s in found] == [axes(ROW), axes(OTHER), axes(ROW), axes(ROW, OTHER), axes(OTHER)]
@@ -195,13 +210,13 @@ def test_sdrw_testing(tmp_path):
 
 def test_sdrw_lists_of_one(tmp_path):
     sdrw_testing(tmp_path, [("a.jpg", ROW)], [("a.jpg", OTHER)], ["single_testing/a.jpg", "multiple_testing/a.jpg"])
-    assert [s.annotation for s in sdrw.samples(tmp_path, "test")] == [axes(ROW), axes(OTHER)]
+    assert [s.annotation for s in sound(sdrw.samples, tmp_path, "test")] == [axes(ROW), axes(OTHER)]
 
 
 @pytest.mark.parametrize("files", [[], ["single_testing/a.png", "single_testing/a.bmp"], ["multiple_testing/a.jpg"]])
 def test_sdrw_image_missing_or_ambiguous(tmp_path, files):
     path = sdrw_testing(tmp_path, [("a.jpg", ROW)], [], files)
-    assert "'a.jpg'" in assert_fails(path, sdrw.samples, tmp_path, "test")
+    assert "'a.jpg'" in assert_fault(path, sdrw.samples, tmp_path, "test")
 
 
 @pytest.mark.parametrize(
@@ -211,17 +226,39 @@ def test_sdrw_image_missing_or_ambiguous(tmp_path, files):
         {"gtS": np.ones(4), "gtM": np.ones(4)},
         {"gtS": {"name": "a.jpg"}, "gtM": {"name": "a.jpg"}},
         {"gtS": {"name": cells("a.jpg", "b.jpg"), "ax": np.ones((3, 4))}, "gtM": {"name": "a.jpg", "ax": np.ones(4)}},
-        {"gtS": {"name": "a.jpg", "ax": np.ones(3)}, "gtM": {"name": "a.jpg", "ax": np.ones(4)}},
     ],
 )
 def test_sdrw_damaged_ground_truth_of_the_test_images(tmp_path, truth):
     assert_fails(matlab(tmp_path / "SDRW" / "reflectionTestGt2013.mat", **truth), sdrw.samples, tmp_path, "test")
 
 
-@pytest.mark.parametrize("truth", [{}, {"gt": 3}, {"gt": {"name": "a"}}, {"gt": {"name": "a.jpg", "ax": [1, 2, 3]}}])
+@pytest.mark.parametrize("truth", [{}, {"gt": 3}, {"gt": {"name": "a"}}])
 def test_sdrw_damaged_ground_truth_of_the_training_images(tmp_path, truth):
     path = sdrw_training(tmp_path, "single", ("a.jpg", np.ones(4)))
     assert_fails(matlab(path, **truth), sdrw.samples, tmp_path, "train")
+
+
+def test_sdrw_goes_on_without_a_malformed_entry(tmp_path):
+    for kind in ("single", "multiple"):
+        path = sdrw_training(tmp_path, kind, ("a.jpg", ROW), ("b.jpg", ROW[:3]), ("c.jpg", OTHER), ("b.jpg", OTHER))
+    found = sdrw.samples(tmp_path, "train", findings := [])
+    assert [s.name for s in found] == ["single-a", "single-c", "multiple-a", "multiple-c"]  # not half of b's axes
+    assert len(findings) == 2 and "b.jpg" in findings[1].text and str(path) in findings[1].text
+    single = [("a.jpg", ROW), ("gone.jpg", OTHER), ("../a.jpg", OTHER)]
+    sdrw_testing(tmp_path, single, [], ["single_testing/a.jpg"])
+    found = sdrw.samples(tmp_path, "test", findings := [])
+    assert [s.name for s in found] == ["single-a"]
+    assert [f.what for f in findings] == ["annotation without an image"] * 2 and "inside" in findings[1].text
+
+
+def test_sdrw_tells_what_it_mended(tmp_path):
+    sdrw_testing(tmp_path, [("a.jpg ", ROW), ("b.jpg", OTHER)], [], ["single_testing/a.jpg", "single_testing/b.png"])
+    sdrw.samples(tmp_path, "test", findings := [])
+    assert [(f.kind, f.what) for f in findings] == [
+        ("repair", "blanks around a name"),
+        ("repair", "wrong extension in an annotation"),
+    ]
+    assert findings[1].image == str(tmp_path / "SDRW" / "reflection_testing" / "single_testing" / "b.png")
 
 
 # LDRS
@@ -232,7 +269,8 @@ def test_ldrs(tmp_path):
     shapes = [{"points": [[1, 2], [3.5, 4]], "label": "x"}, {"points": [[5, 6], [7, 8]]}]
     dump(folder / "b.json", {"shapes": shapes})
     dump(folder / "a.v1.json", {"shapes": []})
-    found = ldrs.samples(tmp_path, "val")
+    touch(folder / "a.v1.jpg"), touch(folder / "b.jpg"), touch(folder / "b.png"), touch(folder / ".b.json")
+    found = sound(ldrs.samples, tmp_path, "val")
     assert [(s.name, s.image) for s in found] == [("a.v1", folder / "a.v1.jpg"), ("b", folder / "b.jpg")]
     assert [s.annotation for s in found] == [axes(), axes((1, 2, 3.5, 4), (5, 6, 7, 8))]
     assert_fails(tmp_path / "LDRS" / "test", ldrs.samples, tmp_path, "test")
@@ -244,9 +282,12 @@ NOT_TWO_POINTS = [[[1, 2]], [[1], [2]], [1, 2], "ab", None]
 @pytest.mark.parametrize("content", [{}, [], {"shapes": 7}, *({"shapes": [{"points": p}]} for p in NOT_TWO_POINTS)])
 def test_ldrs_damaged(tmp_path, content):
     path = dump(tmp_path / "LDRS" / "train" / "a.json", content)
-    assert "LabelMe" in assert_fails(path, ldrs.samples, tmp_path, "train")
+    touch(path.with_suffix(".jpg"))
+    assert "LabelMe" in assert_fault(path, ldrs.samples, tmp_path, "train")
     path.write_bytes(b'{"shapes": [')
-    assert_fails(path, ldrs.samples, tmp_path, "train")
+    assert_fault(path, ldrs.samples, tmp_path, "train")
+    path.with_suffix(".jpg").unlink()
+    assert "no image" in assert_fault(path, ldrs.samples, tmp_path, "train")
 
 
 # NYU
@@ -278,7 +319,7 @@ def nyu_tree(root, segments):
 )
 def test_nyu(tmp_path, segments, rows):
     nyu_tree(tmp_path, segments)
-    found = nyu.samples(tmp_path)
+    found = sound(nyu.samples, tmp_path)
     assert [(s.name, s.image) for s in found] == [(f"{k}-I001", tmp_path / "NYU" / k / "I001.png") for k in "SM"]
     assert [s.annotation for s in found] == [axes((1, 2, 3, 4)), axes(*rows)]
 
@@ -288,7 +329,7 @@ def test_nyu(tmp_path, segments, rows):
     [np.ones(3), np.ones((4, 3)), np.ones((4, 2)), ROW * np.nan, "four", {"x": 1}, cells("abcd", ROW)],
 )
 def test_nyu_segments_of_another_shape(tmp_path, segments):
-    assert_fails(nyu_tree(tmp_path, segments), nyu.samples, tmp_path)
+    assert_fault(nyu_tree(tmp_path, segments), nyu.samples, tmp_path)
 
 
 def test_nyu_damaged(tmp_path):
@@ -296,13 +337,13 @@ def test_nyu_damaged(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 20):  # cut off in the header, in a tag, in the data
         path.write_bytes(whole[:length])
-        assert_fails(path, nyu.samples, tmp_path)
+        assert_fault(path, nyu.samples, tmp_path)
     path.write_bytes(b"<html>sign in</html>" * 20)
-    assert_fails(path, nyu.samples, tmp_path)
-    assert "got ['axes']" in assert_fails(matlab(path, axes=ROW), nyu.samples, tmp_path)
-    path.unlink()
-    assert "not found" in assert_fails(path, nyu.samples, tmp_path)
+    assert_fault(path, nyu.samples, tmp_path)
+    assert "got ['axes']" in assert_fault(matlab(path, axes=ROW), nyu.samples, tmp_path)
     path.with_suffix(".png").unlink()
+    assert "no image" in assert_fault(path, nyu.samples, tmp_path)
+    path.unlink()
     assert_fails(tmp_path / "NYU" / "M", nyu.samples, tmp_path)
 
 
@@ -328,14 +369,14 @@ def test_photos(tmp_path):
 
 
 def sdrw_names(root, split, validation, seed):
-    return [s.name for s in read("sdrw", root, "reflection", split, validation, seed)]
+    return [s.name for s in read("sdrw", root, "reflection", split, validation, seed, [])]
 
 
 def test_catalogue_holds_out_sdrw_training_images(tmp_path):
     sdrw_training(tmp_path, "single", *((f"{number}.jpg", np.ones(4)) for number in range(12)))
     sdrw_training(tmp_path, "multiple", *((f"{number}.jpg", np.ones((2, 4))) for number in range(8)))
     sdrw_testing(tmp_path, [("a.jpg", ROW)], [], ["single_testing/a.jpg"])
-    whole = [s.name for s in sdrw.samples(tmp_path, "train")]
+    whole = [s.name for s in sound(sdrw.samples, tmp_path, "train")]
     apart = {seed: sdrw_names(tmp_path, "val", "held_out", seed) for seed in range(5)}
     for seed, names in apart.items():
         rest = sdrw_names(tmp_path, "train", "held_out", seed)
@@ -350,18 +391,18 @@ def test_catalogue_holds_out_sdrw_training_images(tmp_path):
 def test_catalogue_without_a_split_or_marks_for_the_task(tmp_path):
     for dataset in ("sdrw", "ldrs", "nyu"):
         for split in SPLITS[dataset]:
-            assert read(dataset, tmp_path, "rotation", split, "held_out", 0) == []
+            assert read(dataset, tmp_path, "rotation", split, "held_out", 0, []) == []
     for dataset, split in (("nyu", "val"), ("nyu", "test"), ("photos", "train"), ("photos", "val")):
-        assert read(dataset, tmp_path, "reflection", split, "held_out", 0) == []
+        assert read(dataset, tmp_path, "reflection", split, "held_out", 0, []) == []
 
 
 def test_catalogue_reads_every_data_set(tmp_path):
     dendi_tree(tmp_path, [figure("rotation-polygon", (1, 1), value="4")], "rotation")
-    dump(tmp_path / "LDRS" / "test" / "a.json", {"shapes": []})
+    touch(dump(tmp_path / "LDRS" / "test" / "a.json", {"shapes": []}).with_suffix(".jpg"))
     nyu_tree(tmp_path, ROW)
     photos.copy_from_packages(tmp_path)
-    assert read("dendi", tmp_path, "rotation", "train", "held_out", 0) == dendi.samples(tmp_path, "rotation", "train")
-    assert read("ldrs", tmp_path, "reflection", "test", "held_out", 0) == ldrs.samples(tmp_path, "test")
-    assert read("nyu", tmp_path, "reflection", "train", "held_out", 0) == nyu.samples(tmp_path)
+    assert read("dendi", tmp_path, "rotation", "train", "held_out", 0, []) == sound(dendi.samples, tmp_path, "rotation", "train")
+    assert read("ldrs", tmp_path, "reflection", "test", "held_out", 0, []) == sound(ldrs.samples, tmp_path, "test")
+    assert read("nyu", tmp_path, "reflection", "train", "held_out", 0, []) == sound(nyu.samples, tmp_path)
     for task in ("reflection", "rotation"):
-        assert read("photos", tmp_path, task, "test", "held_out", 0) == photos.samples(tmp_path, task)
+        assert read("photos", tmp_path, task, "test", "held_out", 0, []) == photos.samples(tmp_path, task)

@@ -1,0 +1,99 @@
+"""Marks that cannot be meant are mended, and nothing else is touched."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
+from pipeline.repair import FAR_OUT, crosses, exchanged, outside, points, repaired
+from pipeline.targets import mask
+
+WIDTH, HEIGHT = 40, 20
+
+
+def axes(*ends):
+    return Annotation(axes=tuple(ReflectionAxis(*end) for end in ends))
+
+
+def disc(x, y, radius):
+    return ReflectionDisc(((x, y), (x, y - radius), (x, y + radius), (x - radius, y), (x + radius, y)))
+
+
+inside = st.builds(
+    Annotation,
+    axes=st.lists(st.tuples(*[st.integers(0, 19)] * 4).filter(lambda e: e[:2] != e[2:]).map(lambda e: ReflectionAxis(*e)), max_size=3).map(tuple),
+    discs=st.lists(st.builds(disc, st.floats(5, 14), st.floats(5, 14), st.floats(1, 5)), max_size=2).map(tuple),
+    centres=st.lists(st.builds(RotationCentre, st.floats(0, 19), st.floats(0, 19), st.integers(0, 9)), max_size=2).map(tuple),
+)  # fmt: skip
+
+
+@given(inside)
+def test_sound_marks_stay_as_they_are(annotation):
+    assert repaired(annotation, WIDTH, HEIGHT) == (annotation, [])
+    assert outside(annotation, WIDTH, HEIGHT) == 0
+
+
+@given(inside)
+def test_exchanging_twice_changes_nothing(annotation):
+    assert exchanged(exchanged(annotation)) == annotation
+    assert [(y, x) for x, y in points(exchanged(annotation))] == list(points(annotation))
+
+
+def test_exchanged_coordinates():
+    meant = Annotation(axes((30, 2, 35, 18)).axes, (disc(30, 10, 4),), (RotationCentre(33, 5, 3),))
+    mended, changes = repaired(exchanged(meant), WIDTH, HEIGHT)
+    assert mended == meant and [what for what, _ in changes] == ["x and y exchanged"]
+    assert repaired(exchanged(meant), HEIGHT, WIDTH) == (exchanged(meant), [])  # there it fits
+
+
+def test_marks_a_little_outside_are_not_exchanged():
+    edge = WIDTH * (1 + FAR_OUT) - 0.5
+    slightly = axes((5, 3, edge, 12))
+    assert outside(exchanged(slightly), WIDTH, HEIGHT) > 0
+    assert repaired(slightly, WIDTH, HEIGHT) == (slightly, [])
+    drawn_past = axes((1, 2, 3, HEIGHT * (1 + FAR_OUT) - 0.1))
+    assert outside(exchanged(drawn_past), WIDTH, HEIGHT) == 0
+    assert repaired(drawn_past, WIDTH, HEIGHT) == (drawn_past, [])
+
+
+def test_marks_outside_either_way_are_not_exchanged():
+    either = axes((5, 30, 50, 31), (3, 3, 9, 9))
+    assert repaired(either, WIDTH, HEIGHT)[0].axes == either.axes[1:]
+
+
+@pytest.mark.parametrize("end", [(7, 8, 7, 8), (7, 8, 7.9, 8.5), (7.2, 8, 6.5, 8.9)])
+def test_an_axis_without_length_is_left_out(end):
+    mended, changes = repaired(axes(end, (1, 1, 9, 9)), WIDTH, HEIGHT)
+    assert mended == axes((1, 1, 9, 9))
+    assert [what for what, _ in changes] == ["axis without length left out"] and "(7" in changes[0][1]
+
+
+def test_what_lies_outside_is_left_out():
+    gone = Annotation(
+        axes((-9, 2, -1, 15), (1, 20, 30, 25), (-5, 10, 5, 35)).axes,
+        (disc(60, 10, 4), disc(10, -9, 4)),
+        (RotationCentre(40, 3, 2), RotationCentre(3, -1, 2)),
+    )
+    kept = Annotation(
+        axes((-9, 2, 5, 15), (-5, 10, 10, 12), (-0.5, 2, -0.5, 9)).axes,
+        (disc(42, 10, 4),),
+        (RotationCentre(39.9, 19.9, 2), RotationCentre(-0.9, 3, 2)),
+    )
+    both = Annotation(gone.axes + kept.axes, gone.discs + kept.discs, gone.centres + kept.centres)
+    mended, changes = repaired(both, WIDTH, HEIGHT)
+    assert mended == kept and [what for what, _ in changes] == ["mark outside the image left out"] * 7
+
+
+@given(st.tuples(*[st.floats(-60, 80)] * 4))
+def test_an_axis_that_leaves_a_mark_crosses_the_image(ends):
+    axis = ReflectionAxis(*ends)
+    if mask(Annotation(axes=(axis,)), "reflection", HEIGHT, WIDTH).any():
+        x1, y1, x2, y2 = (int(end) for end in ends)  # what is painted
+        assert crosses(axis, WIDTH, HEIGHT) or crosses(ReflectionAxis(x1, y1, x2, y2), WIDTH, HEIGHT)
+
+
+def test_crosses():
+    assert crosses(ReflectionAxis(-10, -10, 50, 30), WIDTH, HEIGHT)  # both ends outside
+    assert crosses(ReflectionAxis(10, 10, 10, 10), WIDTH, HEIGHT)
+    assert not crosses(ReflectionAxis(-10, 5, 10, -12), WIDTH, HEIGHT)  # past the corner
+    assert not crosses(ReflectionAxis(50, 0, 50, 20), WIDTH, HEIGHT)
