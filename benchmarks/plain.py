@@ -16,10 +16,10 @@ from torchvision.transforms import v2 as transforms
 
 from pipeline.annotations import Sample
 from pipeline.clipsym import CLIPSym
+from pipeline.datasets.images import read_photograph
 from pipeline.decoder import HEADS, Decoder, DecoderLayer
 from pipeline.geometry import Letterbox
 from pipeline.loading import JITTER, JITTER_SHARE, TILT
-from pipeline.datasets.images import read_photograph
 from pipeline.scoring.f1 import RADIUS, THRESHOLDS, F1Counts
 from pipeline.targets import BLUR, BLUR_SIGMA, reflection_instances, rotation_orders
 from pipeline.upsampler import EquivariantUpsampler, PlainUpsampler

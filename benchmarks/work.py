@@ -17,8 +17,8 @@ from pipeline.checkpoints import build_model
 from pipeline.clipsym import CLIPSym
 from pipeline.loss import alpha_focal
 from pipeline.packing import PackedSplit
-from pipeline.preparing import pack
 from pipeline.params import Params, load_params
+from pipeline.preparing import pack
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 

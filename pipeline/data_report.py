@@ -112,7 +112,9 @@ def _suspicious(found: Survey, look: Gallery) -> list[str]:
     parts = []
     for (kind, what), group in found.findings.merge(files).groupby(["kind", "what"], sort=True):
         rows = group.drop_duplicates("image").head(SHOWN).to_dict("records")
-        cards = [look.card(r["dataset"], r["split"], r["number"], f"{r['dataset']} {Path(r['image']).name}") for r in rows]
+        cards = [
+            look.card(r["dataset"], r["split"], r["number"], f"{r['dataset']} {Path(r['image']).name}") for r in rows
+        ]
         parts += [f"### {kind.capitalize()}: {what}", look.sheet(f"{kind}-{what.replace(' ', '-')}", cards)]
     return parts or ["None."]
 

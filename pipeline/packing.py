@@ -4,8 +4,8 @@ The file is of the safetensors format, so that other programs can open it. Its t
 
     images   uint8 [N, S, S, 3]   letterboxed, not normalised
     padding  uint8 [0 to 7]       so that what follows begins at a multiple of 8
-    bounds   int64 [N + 1, 3]     sample i owns entries bounds[i, k] to bounds[i + 1, k] of `where` and `values` (k = 0),
-                                  of `edges` (k = 1) and of `records` (k = 2)
+    bounds   int64 [N + 1, 3]     sample i owns entries bounds[i, k] to bounds[i + 1, k] of `where` and `values`
+                                  (k = 0), of `edges` (k = 1) and of `records` (k = 2)
     where    int32 [W]            the target's pixels that are neither 0 nor its maximum, as row * S + column
     values   float32 [W]          what the target holds there, in 0..1
     edges    int32 [E]            runs of pixels at the target's maximum: first, one past the last, first, ...
@@ -41,7 +41,7 @@ TYPES = {"U8": np.dtype("u1"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4"), "
 
 @dataclass(frozen=True)
 class Packed:
-    """One sample, ready for the file: `image`, uint8 [S, S, 3]; `target`, float32 [S, S] in 0..1; `record`, for JSON."""
+    """One sample for the file: `image`, uint8 [S, S, 3]; `target`, float32 [S, S] in 0..1; `record`, for JSON."""
 
     image: np.ndarray
     target: np.ndarray

@@ -26,7 +26,9 @@ def points(annotation: Annotation) -> Iterator[Point]:
 
 def outside(annotation: Annotation, width: int, height: int) -> float:
     """How far the farthest point lies beyond the border, relative to that side; 0 where all are inside."""
-    return max((max(-x / width, x / width - 1, -y / height, y / height - 1, 0) for x, y in points(annotation)), default=0)
+    return max(
+        (max(-x / width, x / width - 1, -y / height, y / height - 1, 0) for x, y in points(annotation)), default=0
+    )
 
 
 def exchanged(annotation: Annotation) -> Annotation:

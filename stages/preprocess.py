@@ -45,7 +45,9 @@ def preprocess(dataset: str, purpose: str) -> None:
         content = {split: [asdict(finding) for finding in dict.fromkeys(list_)] for split, list_ in found.items()}
         (folder / "findings.json").write_text(json.dumps(content, indent=1) + "\n")
     if faults:
-        print(f"{dataset}: {len(faults)} malformed files left out (preprocess.faults: skip); the data report lists them")
+        print(
+            f"{dataset}: {len(faults)} malformed files left out (preprocess.faults: skip); the data report lists them"
+        )
 
 
 def _message(dataset: str, broken: list[str], faults: list[str]) -> str:

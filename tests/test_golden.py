@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from pipeline.annotations import Annotation, ReflectionAxis
 from pipeline.backbones.tower import IMAGENET
 from pipeline.datasets import dendi
+from pipeline.datasets.images import read_photograph
 from pipeline.decoder import Decoder, from_released
 from pipeline.geometry import Letterbox
 from pipeline.loss import alpha_focal
-from pipeline.datasets.images import read_photograph
 from pipeline.schedules import factor
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.targets import blurred, mask, reflection_instances, rotation_orders, training_target

@@ -70,7 +70,7 @@ def test_metrics_are_kept_by_git_and_listed():
         if isinstance(out, dict) and next(iter(out.values())) == {"cache": False}
         for test_set in TEST_SETS
     }
-    assert set(GRAPH["metrics"]) == written == {f"metrics/{name}.json" for name in (*TEST_SETS, "ablation")}
+    assert set(GRAPH["metrics"]) == written == {f"metrics/{name}.json" for name in (*TEST_SETS, "ablation", "data")}
 
 
 def test_the_matrices_cover_the_test_sets_and_the_grid():

@@ -177,7 +177,9 @@ def test_a_stop_while_writing_leaves_what_was_there(split, samples):
     assert split.path.read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"<html>" * 900])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"<html>" * 900]
+)
 def test_a_damaged_file_is_named(split, damage):
     split.path.write_bytes(damage(split.path.read_bytes()))
     with pytest.raises(DataError, match="train.safetensors"):

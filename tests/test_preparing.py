@@ -115,7 +115,9 @@ def test_an_image_stays_when_the_marks_fit_it_as_stored(tmp_path):
 
 
 def test_without_repair_all_stays_as_the_released_code_reads_it(tmp_path):
-    exchanged = Sample("exchanged", save(tmp_path / "e.png", noise(20, 60)), Annotation(axes=(ReflectionAxis(2, 50, 9, 55),)))
+    exchanged = Sample(
+        "exchanged", save(tmp_path / "e.png", noise(20, 60)), Annotation(axes=(ReflectionAxis(2, 50, 9, 55),))
+    )
     still = Sample("still", save(tmp_path / "s.png", noise(20, 60)), Annotation(axes=(ReflectionAxis(5, 5, 5, 5),)))
     odd = [turned(tmp_path, 6, (50, 2, 55, 28)), exchanged, still]
     split, found = packed(tmp_path / "plain", odd, repair=False)

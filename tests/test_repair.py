@@ -19,12 +19,15 @@ def disc(x, y, radius):
     return ReflectionDisc(((x, y), (x, y - radius), (x, y + radius), (x - radius, y), (x + radius, y)))
 
 
+ends = st.tuples(*[st.integers(0, 19)] * 4).filter(lambda end: end[:2] != end[2:])
+discs = st.builds(disc, st.floats(5, 14), st.floats(5, 14), st.floats(1, 5))
+centres = st.builds(RotationCentre, st.floats(0, 19), st.floats(0, 19), st.integers(0, 9))
 inside = st.builds(
     Annotation,
-    axes=st.lists(st.tuples(*[st.integers(0, 19)] * 4).filter(lambda e: e[:2] != e[2:]).map(lambda e: ReflectionAxis(*e)), max_size=3).map(tuple),
-    discs=st.lists(st.builds(disc, st.floats(5, 14), st.floats(5, 14), st.floats(1, 5)), max_size=2).map(tuple),
-    centres=st.lists(st.builds(RotationCentre, st.floats(0, 19), st.floats(0, 19), st.integers(0, 9)), max_size=2).map(tuple),
-)  # fmt: skip
+    axes=st.lists(ends.map(lambda end: ReflectionAxis(*end)), max_size=3).map(tuple),
+    discs=st.lists(discs, max_size=2).map(tuple),
+    centres=st.lists(centres, max_size=2).map(tuple),
+)
 
 
 @given(inside)

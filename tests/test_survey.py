@@ -91,7 +91,10 @@ def test_counts(packed):
         ("ldrs", "none"): [0, 0, 0, 0, 0, 0, 0, 1, 0],
     }
     pd.testing.assert_frame_equal(
-        counts, pd.DataFrame(expected.values(), columns=columns, index=pd.MultiIndex.from_tuples(expected, names=counts.index.names))
+        counts,
+        pd.DataFrame(
+            expected.values(), columns=columns, index=pd.MultiIndex.from_tuples(expected, names=counts.index.names)
+        ),
     )
 
 

@@ -15,9 +15,9 @@ from pipeline.errors import DataError
 from pipeline.loading import TrainingSet, training_batches
 from pipeline.loss import alpha_focal
 from pipeline.packing import PackedSplit
-from pipeline.preparing import pack
 from pipeline.params import load_params
 from pipeline.prediction import score
+from pipeline.preparing import pack
 from pipeline.scoring.f1 import F1Counts
 from pipeline.training import new_model, train
 

@@ -129,7 +129,9 @@ def _judge(path: Path, members: list[Member]) -> None:
     faulty = [f"{member.name!r} is {member.fault}" for member in members if member.fault]
     if faulty:
         more = f" and {len(faulty) - SHOWN} more" if len(faulty) > SHOWN else ""
-        raise DataError(f"{path}: not unpacked, because {'; '.join(faulty[:SHOWN])}{more}; a data set has no such entries")
+        raise DataError(
+            f"{path}: not unpacked, because {'; '.join(faulty[:SHOWN])}{more}; a data set has no such entries"
+        )
     _judge_size(path, path.stat().st_size, len(members), sum(member.size for member in members))
 
 

@@ -1,6 +1,6 @@
 """Checksums of archives: known ones are required, unknown ones are trusted at first use and kept in Git.
 
-    data/checksums.yaml   URL or file name: {sha256, bytes, first_seen}
+data/checksums.yaml   URL or file name: {sha256, bytes, first_seen}
 """
 
 import hashlib

@@ -22,9 +22,7 @@ def samples(root: Path, task: str, split: str, findings: list[Finding]) -> list[
         raise DataError(f"{path}: not found; the root of DENDI holds reflection_split.pt and rotation_split.pt")
     try:
         names = torch.load(BytesIO(read_bytes(path)), weights_only=True)
-        images, annotations = (
-            [inside(root, name) for name in names[key]] for key in (f"{split}_img", f"{split}_ann")
-        )
+        images, annotations = ([inside(root, name) for name in names[key]] for key in (f"{split}_img", f"{split}_ann"))
     except Exception as error:  # of many kinds for a damaged pickle
         raise DataError(
             f"{path}: expected lists {split}_img and {split}_ann of paths in torch's format: {error!r}"

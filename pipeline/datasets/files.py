@@ -82,9 +82,7 @@ def locate(folder: Path, name: object, findings: list[Finding]) -> Path:
     return image
 
 
-def annotated(
-    folder: Path, pattern: str, read: Callable[[Path], Annotation], findings: list[Finding]
-) -> list[Sample]:
+def annotated(folder: Path, pattern: str, read: Callable[[Path], Annotation], findings: list[Finding]) -> list[Sample]:
     """A sample for every annotation file of `folder`, with the image of the same name beside it.
 
     What cannot be read, or has no image, becomes a fault in `findings`. Raises DataError where there is nothing at all.

@@ -105,7 +105,9 @@ def _attempt(url: str, part: Path, options: Mapping[str, object]) -> None:
     known, have = _edition(part), _size(part)
     if have and known.size == have:
         return None
-    opened = _web(url, have, known) if urlsplit(url).scheme in ("http", "https") else _storage(url, have, known, options)
+    opened = (
+        _web(url, have, known) if urlsplit(url).scheme in ("http", "https") else _storage(url, have, known, options)
+    )
     with opened as stream:
         if not stream.start:
             part.unlink(missing_ok=True)
@@ -154,6 +156,7 @@ def _storage(url: str, have: int, known: Edition, options: Mapping[str, object])
 
 def _from_drive(url: str, part: Path) -> None:
     """A file that Google Drive shares; gdown keeps parts of its own."""
+
     def check_room(arrived: int, total: int | None) -> None:
         _require_room(part, (total or 0) - arrived, url)
 
@@ -178,7 +181,9 @@ def _direct(url: str) -> str:
 def _require_room(part: Path, needed: int, url: str) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
-        raise DataError(f"{url}: {needed / 1e9:.1f} GB are still to come, but {part.parent} has {free / 1e9:.1f} GB free")
+        raise DataError(
+            f"{url}: {needed / 1e9:.1f} GB are still to come, but {part.parent} has {free / 1e9:.1f} GB free"
+        )
 
 
 def _size(part: Path) -> int:

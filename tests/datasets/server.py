@@ -30,7 +30,7 @@ class Answer:
     excess: int = 0  # bytes that Content-Length announces too many
     cut: int | None = None  # bytes of the body after which the connection ends
     reset: bool = False  # whether it ends with a reset
-    hold: bool = False  # whether it stays open after the cut until `Server.release`
+    hold: int | None = None  # bytes of the body after which nothing comes until `Server.release`
     piece: int = 2**16  # bytes sent at a time
     pause: float = 0  # seconds between two pieces
     moved: str | None = None  # where to; sets a cookie on the way
@@ -150,18 +150,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self, body: bytes, answer: Answer) -> None:
         sent = body[: answer.cut]
-        for start in range(0, len(sent), answer.piece):
-            piece = sent[start : start + answer.piece]
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.framing == "chunks" else piece)
-            time.sleep(answer.pause)
-        if answer.hold:
+        self._pieces(sent[: answer.hold], answer)
+        if answer.hold is not None:
             self.server.owner.held.set()
             self.server.owner.release.wait(60)
+            self._pieces(sent[answer.hold :], answer)
         if answer.framing == "chunks" and answer.cut is None:
             self.wfile.write(b"0\r\n\r\n")
         if answer.reset:
             self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
+
+    def _pieces(self, body: bytes, answer: Answer) -> None:
+        for start in range(0, len(body), answer.piece):
+            piece = body[start : start + answer.piece]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.framing == "chunks" else piece)
+            time.sleep(answer.pause)
 
     def log_message(self, *_: object) -> None:
         """Nothing: the tests look at `Server.requests`."""

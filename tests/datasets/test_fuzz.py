@@ -70,14 +70,16 @@ TREES = {
                     {"ann/a.ann": json.dumps(FIGURES).encode()}),
     "dendi annotation": (lambda r, f: dendi.samples(r, "reflection", "train", f), "ann/a.ann",
                          json.dumps(FIGURES).encode(), {"reflection_split.pt": split_lists()}),
-    "ldrs": (lambda r, f: ldrs.samples(r, "val", f), "LDRS/val/a.json", json.dumps(SHAPES).encode(), {"LDRS/val/a.jpg": b""}),
+    "ldrs": (lambda r, f: ldrs.samples(r, "val", f), "LDRS/val/a.json", json.dumps(SHAPES).encode(),
+             {"LDRS/val/a.jpg": b""}),
     "nyu": (lambda r, f: nyu.samples(r, f), "NYU/S/I001.mat", matlab(segments=np.array([ROW, ROW])),
             {"NYU/S/I001.png": b"", "NYU/M/I001.png": b"", "NYU/M/I001.mat": matlab(segments=ROW)}),
     "sdrw training": (lambda r, f: sdrw.samples(r, "train", f),
                       "SDRW/reflection_training/singleGT_training/singleGT_training.mat",
                       matlab(gt=truth(["a.jpg", "b.jpg "], [ROW, np.stack([ROW, ROW])])),
                       {"SDRW/reflection_training/single_training/a.jpg": b"",
-                       "SDRW/reflection_training/multipleGT_training/multipleGT_training.mat": matlab(gt=truth(["a.jpg"], [ROW]))}),
+                       "SDRW/reflection_training/multipleGT_training/multipleGT_training.mat":
+                           matlab(gt=truth(["a.jpg"], [ROW]))}),
     "sdrw testing": (lambda r, f: sdrw.samples(r, "test", f), "SDRW/reflectionTestGt2013.mat",
                      matlab(gtS=names_and_marks("a.jpg", ROW), gtM=names_and_marks("a.jpg", ROW)),
                      {"SDRW/reflection_testing/single_testing/a.jpg": b""}),
@@ -144,9 +146,18 @@ def test_readers(tmp_path, name):
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["line", "circle", "point"]),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["label", "shape", "shape_type", "points", "coordinates", "attributes", "value"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["line", "circle", "point"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["label", "shape", "shape_type", "points", "coordinates", "attributes", "value"]), inner
+        )
+    ),
     max_leaves=12,
 )
 

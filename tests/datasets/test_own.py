@@ -39,7 +39,10 @@ def test_lines(tmp_path):
         (shape("circle", (10, 20), (13, 24)), [(10, 20), (10, 15), (10, 25), (5, 20), (15, 20)]),
         (shape("rectangle", (2, 4), (10, 20)), [(6, 4), (6, 20), (2, 12), (10, 12)]),
         (shape("rectangle", (10, 20), (2, 4)), [(6, 20), (6, 4), (10, 12), (2, 12)]),
-        (shape("oriented_rectangle", (5, 0), (10, 5), (5, 10), (0, 5)), [(7.5, 2.5), (2.5, 7.5), (2.5, 2.5), (7.5, 7.5)]),
+        (
+            shape("oriented_rectangle", (5, 0), (10, 5), (5, 10), (0, 5)),
+            [(7.5, 2.5), (2.5, 7.5), (2.5, 2.5), (7.5, 7.5)],
+        ),
         (shape("polygon", (5, 0), (5, 8), (0, 4), (9, 4)), [(5, 0), (5, 8), (0, 4), (9, 4)]),
         (shape("polygon", (5, 4), (5, 0), (5, 8), (0, 4), (9, 4)), [(5, 4), (5, 0), (5, 8), (0, 4), (9, 4)]),
     ],
@@ -56,7 +59,9 @@ def test_ellipses(tmp_path, drawn, expected):
         assert len(xs) == 120
 
 
-@pytest.mark.parametrize(("label", "fold"), [("rotation 5", 5), ("C12", 12), ("0", 0), ("centre", 1), (None, 1), (6, 6)])
+@pytest.mark.parametrize(
+    ("label", "fold"), [("rotation 5", 5), ("C12", 12), ("0", 0), ("centre", 1), (None, 1), (6, 6)]
+)
 def test_points(tmp_path, label, fold):
     found = read_annotation(labelled(tmp_path / "a.json", shape("point", (3.5, 4), label=label)))
     assert found == Annotation(centres=(RotationCentre(3.5, 4, fold),))
@@ -83,7 +88,9 @@ def test_a_malformed_shape_is_named(tmp_path, broken):
         read_annotation(path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"shapes": 3}', "[" * 100_000, '{"shapes": [' + "9" * 9999 + "]}"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"shapes": 3}', "[" * 100_000, '{"shapes": [' + "9" * 9999 + "]}"]
+)
 def test_what_is_not_labelme_is_named(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match="a.json: "):

@@ -401,7 +401,9 @@ def test_catalogue_reads_every_data_set(tmp_path):
     touch(dump(tmp_path / "LDRS" / "test" / "a.json", {"shapes": []}).with_suffix(".jpg"))
     nyu_tree(tmp_path, ROW)
     photos.copy_from_packages(tmp_path)
-    assert read("dendi", tmp_path, "rotation", "train", "held_out", 0, []) == sound(dendi.samples, tmp_path, "rotation", "train")
+    assert read("dendi", tmp_path, "rotation", "train", "held_out", 0, []) == sound(
+        dendi.samples, tmp_path, "rotation", "train"
+    )
     assert read("ldrs", tmp_path, "reflection", "test", "held_out", 0, []) == sound(ldrs.samples, tmp_path, "test")
     assert read("nyu", tmp_path, "reflection", "train", "held_out", 0, []) == sound(nyu.samples, tmp_path)
     for task in ("reflection", "rotation"):
