@@ -138,7 +138,7 @@ def prepared(sample: Sample, task: str, size: int) -> tuple[torch.Tensor, torch.
     """Image, uint8 [3, S, S], and target, float32 [1, S, S], of one file: everything at native size, then resized."""
     image = read_photograph(sample.image).pixels
     letterbox = Letterbox(*image.shape[:2], size)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    pixels = torch.tensor(image).permute(2, 0, 1)[None].float()
     content = F.interpolate(pixels, letterbox.content, mode="bilinear", align_corners=False)[0].add_(0.5).byte()
     paint = {"reflection": reflection_instances, "rotation": rotation_orders}[task]
     marked = blurred(paint(sample.annotation, *image.shape[:2]) > 0, task)

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import open_clip
 import torch
 from PIL import Image
-from skimage import data as photographs
+from skimage import data
 from torch import nn
 
 from benchmarks import plain
-from pipeline.annotations import Annotation, ReflectionAxis, Sample
+from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, Sample
 from pipeline.backbones import clip
 from pipeline.checkpoints import build_model
 from pipeline.clipsym import CLIPSym
@@ -20,6 +21,7 @@ from pipeline.packing import PackedSplit
 from pipeline.params import Params, load_params
 from pipeline.preparing import pack
 
+ELLIPSE = ((0, -1), (0, 1), (-1, 0), (1, 0))  # top, bottom, left, right
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 
 
@@ -97,9 +99,22 @@ def steps(pair: Pair, batch: int) -> tuple[Callable[[], None], Callable[[], None
     return plainly, training_step(pair.ours, [*tower, *decoder], batch, 417)
 
 
+def photographs(folder: Path, width: int, height: int, count: int) -> list[Sample]:
+    """Photographs of one size, as JPEG files, with two axes and an ellipse each."""
+    middle, radius = (width / 2, height / 2), height / 5
+    disc = ReflectionDisc(tuple((middle[0] + x * radius, middle[1] + y * radius) for x, y in ELLIPSE))
+    samples = []
+    for number, source in zip(range(count), cycle((data.astronaut(), data.chelsea(), data.coffee(), data.rocket()))):
+        path = folder / f"{number}.jpg"
+        Image.fromarray(source).resize((width, height)).rotate(number).save(path, quality=92)
+        axes = (ReflectionAxis(9, 9, width - 9, height - number), ReflectionAxis(middle[0], 9, middle[0], height - 9))
+        samples.append(Sample(str(number), path, Annotation(axes=axes, discs=(disc,))))
+    return samples
+
+
 def photograph(folder: Path, size: int) -> tuple[Sample, PackedSplit]:
     """A photograph of 512 x 512 pixels with one axis, as a file and packed."""
-    Image.fromarray(photographs.astronaut()).save(folder / "astronaut.jpg", quality=95)
+    Image.fromarray(data.astronaut()).save(folder / "astronaut.jpg", quality=95)
     sample = Sample("astronaut", folder / "astronaut.jpg", Annotation(axes=(ReflectionAxis(230, 20, 240, 300),)))
     pack([sample], "reflection", size, folder / "packed.safetensors", "packing")
     return sample, PackedSplit(folder / "packed.safetensors", "reflection")

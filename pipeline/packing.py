@@ -41,11 +41,22 @@ TYPES = {"U8": np.dtype("u1"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4"), "
 
 @dataclass(frozen=True)
 class Packed:
-    """One sample for the file: `image`, uint8 [S, S, 3]; `target`, float32 [S, S] in 0..1; `record`, for JSON."""
+    """One sample as the file holds it: `image`, uint8 [S, S, 3]; `where`, `values`, `edges` of its target; `record`."""
 
     image: np.ndarray
-    target: np.ndarray
-    record: dict
+    where: np.ndarray
+    values: np.ndarray
+    edges: np.ndarray
+    record: bytes
+
+    @classmethod
+    def of(cls, image: np.ndarray, target: np.ndarray, record: dict) -> "Packed":
+        """From a target, float32 [S, S] in 0..1, and a record that JSON can hold."""
+        flat, top = target.ravel(), float(target.max())
+        full = flat == top if top else np.zeros(flat.shape, bool)
+        where = np.flatnonzero((flat != 0) & ~full).astype(TYPES["I32"])
+        edges = np.flatnonzero(np.diff(full, prepend=False, append=False)).astype(TYPES["I32"])
+        return cls(image, where, flat[where].astype(TYPES["F32"]), edges, json.dumps(record | {"top": top}).encode())
 
 
 def write_packed(path: Path, samples: Iterable[Packed], size: int) -> int:
@@ -62,11 +73,10 @@ def write_packed(path: Path, samples: Iterable[Packed], size: int) -> int:
         file.write(bytes(8 + HEADER))
         for sample in samples:
             file.write(sample.image.tobytes())
-            where, values, edges, top = _sparse(sample.target)
-            record = json.dumps(sample.record | {"top": top}).encode()
-            for part, content in zip(parts, (where.tobytes(), values.tobytes(), edges.tobytes(), record)):
+            for part, content in zip(parts, (sample.where, sample.values, sample.edges, sample.record)):
                 part.write(content)
-            bounds.append(tuple(np.add(bounds[-1], (len(where), len(edges), len(record))).tolist()))
+            lengths = len(sample.where), len(sample.edges), len(sample.record)
+            bounds.append(tuple(np.add(bounds[-1], lengths).tolist()))
         padding = bytes(-file.tell() % 8)
         file.write(padding + np.array(bounds, TYPES["I64"]).tobytes())
         for part in parts:
@@ -97,15 +107,6 @@ def _header(**tensors: tuple[str, list[int]]) -> bytes:
         entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [position, end]}
         position = end
     return HEADER.to_bytes(8, "little") + json.dumps(entries).encode().ljust(HEADER)
-
-
-def _sparse(target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """A target as `where`, `values`, `edges` and `top` of the file."""
-    flat, top = target.ravel(), float(target.max())
-    full = flat == top if top else np.zeros(flat.shape, bool)
-    where = np.flatnonzero((flat != 0) & ~full).astype(TYPES["I32"])
-    edges = np.flatnonzero(np.diff(full, prepend=False, append=False)).astype(TYPES["I32"])
-    return where, flat[where].astype(TYPES["F32"]), edges, top
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,12 @@ def pack(
             if packed is not None:
                 yield packed
 
-    write_packed(path, sound_ones(), size)
+    try:
+        write_packed(path, sound_ones(), size)
+    except RuntimeError as error:  # PyTorch's, when the system ended a worker
+        raise DataError(
+            f"{description}: a process that prepares images was ended, out of memory perhaps: {error}"
+        ) from None
     return findings
 
 
@@ -89,7 +94,7 @@ def prepare(sample: Sample, task: str, size: int, repair: bool) -> tuple[Packed,
         "annotation": annotation.to_dict(),
     }  # fmt: skip
     findings = [Finding(kind, what, f"{sample.image}: {text}", str(sample.image)) for kind, what, text in notes]
-    return Packed(letterbox.image(pixels), target, record), findings
+    return Packed.of(letterbox.image(pixels), target, record), findings
 
 
 def _peculiarities(path: Path, photograph: Photograph) -> Iterator[tuple[str, str]]:

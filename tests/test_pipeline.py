@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from tests.small import shrink
 
@@ -64,8 +66,14 @@ def test_repro_leaves_a_report_and_small_metrics(project):
         assert f"({test_set}-gallery.png)" in report
         assert (project / f"report/{test_set}-gallery.png").stat().st_size > 1000
         assert len((project / f"evaluation/{test_set}/pr.csv").read_text().splitlines()) == 101
+    assert json.loads((project / "metrics/own.json").read_text()) == {"reflection": {"images": 0, "max_f1": None}}
     assert json.loads((project / "metrics/ablation.json").read_text())["reflection"]["tiny-none-plain"]["max_f1"] >= 0
     assert "not comparable" in report.lower()
+    data = json.loads((project / "metrics/data.json").read_text())
+    assert data["dendi"]["train"]["images"] == 8 and all(
+        s["fault"] == 0 for splits in data.values() for s in splits.values()
+    )
+    assert "<table>" in (project / "data/report/report.html").read_text()
 
 
 def test_repro_again_does_nothing(project):
@@ -75,7 +83,7 @@ def test_repro_again_does_nothing(project):
 
 def test_git_keeps_metrics_and_ignores_data(project):
     tracked = run(project, "git", "ls-files").splitlines()
-    assert {f"metrics/{name}.json" for name in (*TEST_SETS, "ablation")} <= set(tracked)
+    assert {f"metrics/{name}.json" for name in (*TEST_SETS, "own", "ablation", "data")} <= set(tracked)
     assert not [file for file in tracked if file.startswith(("data/raw/dendi/", "models/main/", "report/"))]
 
 
@@ -108,6 +116,56 @@ def test_rotation_switches_the_whole_graph(project):
     assert "rotation" in json.loads((project / "metrics/ablation.json").read_text())
     report = (project / "report/report.md").read_text()
     assert "rotation" in report.splitlines()[0] and "sdrw-gallery.png" not in report
+
+
+def label(folder, number, points=((30, 5), (34, 90))):
+    """An image with LabelMe's file."""
+    generator = np.random.default_rng(number)
+    Image.fromarray(generator.integers(0, 256, (100, 80, 3), np.uint8)).save(folder / f"{number}.jpg")
+    (folder / f"{number}.json").write_text(json.dumps({"shapes": [{"shape_type": "line", "points": points}]}))
+
+
+def choose(project, **sections):
+    """Write values into sections of params.yaml."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for section, values in sections.items():
+        params[section] = params[section] | values if isinstance(values, dict) else values
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_own_data_train_evaluate_and_are_fetched_anew_when_they_change(project):
+    for number in range(6):
+        label(project / "data/own", number)
+    choose(project, task="reflection", train={"datasets": ["own"]})
+    printed = run(project, "dvc", "repro", "evaluate@own")
+    assert "Running stage 'fetch_own'" in printed and "Running stage 'fetch@" not in printed
+    assert json.loads((project / "metrics/own.json").read_text())["reflection"]["images"] == 1
+
+    label(project / "data/own", 6, points=((30, 5),))
+    (project / "data/own/7.json").write_text("{")
+    printed = run(project, "dvc", "repro", "preprocess@own", fails=True)
+    assert "own: 2 files are malformed" in printed and "6.json: shape 0" in printed and "7.json: " in printed
+    assert "preprocess.faults: skip" in printed and "Traceback" not in printed
+    choose(project, preprocess={"faults": "skip"})
+    run(project, "dvc", "repro", "data_report")
+    counts = json.loads((project / "metrics/data.json").read_text())["own"]
+    assert sum(split["fault"] for split in counts.values()) == 2
+    assert sum(split["images"] for split in counts.values()) == 6
+    assert "7.json" in (project / "data/report/report.md").read_text()
+
+
+def test_data_come_back_from_a_remote(project, tmp_path):
+    run(project, "git", "checkout", "--quiet", "--force", "HEAD")
+    run(project, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
+    run(project, "dvc", "checkout")
+    run(project, "dvc", "push", "fetch@dendi", "preprocess@dendi")
+    clone = tmp_path / "fresh"
+    run(tmp_path, "git", "clone", "--quiet", str(project), str(clone))
+    run(clone, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
+    run(clone, "dvc", "pull", "check", "fetch@dendi", "preprocess@dendi", fails=True)  # `check` was not pushed
+    printed = run(clone, "dvc", "repro", "preprocess@dendi")
+    assert "Running stage 'check'" in printed and "Running stage 'fetch" not in printed
+    assert (clone / "data/raw/dendi/reflection_split.pt").is_file()
 
 
 @pytest.mark.parametrize(

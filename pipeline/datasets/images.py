@@ -19,8 +19,8 @@ UPRIGHT, LYING = 1, (5, 6, 7, 8)
 class Photograph:
     """A decoded image as it is stored.
 
-    `pixels`: uint8 RGB [H, W, 3], before any turn that `orientation` (EXIF, 1 to 8) asks for; `format`: of the file's
-    content; `mode`: Pillow's name of what its pixels were (`L` is grey).
+    `pixels`: uint8 RGB [H, W, 3], read-only, before any turn that `orientation` (EXIF, 1 to 8) asks for; `format`: of
+    the file's content; `mode`: Pillow's name of what its pixels were (`L` is grey).
     """
 
     pixels: np.ndarray
@@ -45,7 +45,9 @@ def read_photograph(path: Path) -> Photograph:
             if image.mode.startswith(DEEP):
                 raise DataError(f"{path}: expected 8 bits a channel, got more (Pillow's mode {image.mode})")
             orientation = image.getexif().get(ORIENTATION, UPRIGHT)
-            return Photograph(np.array(image.convert("RGB")), image.format, image.mode, orientation)
+            mode, kind = image.mode, image.format
+            pixels = np.asarray(image if mode == "RGB" else image.convert("RGB"))
+            return Photograph(pixels, kind, mode, orientation)
     except FileNotFoundError:
         raise DataError(f"{path}: image not found") from None
     except DataError:

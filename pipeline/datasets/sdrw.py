@@ -40,7 +40,7 @@ def _testing(folder: Path, findings: list[Finding]) -> list[Sample]:
         if not isinstance(truth.get(key), dict) or len(truth[key]) < 2:
             raise DataError(f"{path}: expected a struct `{key}` of names and segments")
         names, marks = list(truth[key].values())[:2]
-        names, marks = list(np.atleast_1d(names)), rows(path, marks)
+        names, marks = list(np.atleast_1d(names)), rows(marks)
         if len(names) != len(marks):
             raise DataError(f"{path}: `{key}` holds {len(names)} names but {len(marks)} segments")
         images = folder / "reflection_testing" / f"{kind}_testing"

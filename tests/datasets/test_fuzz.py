@@ -197,7 +197,7 @@ def test_images(tmp_path, kind):
 
 def test_packed_files(tmp_path):
     path = tmp_path / "train.safetensors"
-    write_packed(path, [Packed(np.ones((5, 5, 3), np.uint8), np.eye(5, dtype=np.float32) / 2, {"name": "a"})], 5)
+    write_packed(path, [Packed.of(np.ones((5, 5, 3), np.uint8), np.eye(5, dtype=np.float32) / 2, {"name": "a"})], 5)
 
     @given(mutated(path.read_bytes()[:4200]).map(lambda head: head + good[4200:]))
     def any_head(content):

@@ -1,15 +1,24 @@
-"""Bringing the published data sets from folders and archives."""
+"""Bringing the published data sets from folders, archives and servers, and what is said where that fails."""
 
 import base64
 import shutil
+import socket
 import tarfile
 import zipfile
+from collections import namedtuple
+from urllib.parse import urlsplit
 
+import fsspec
 import numpy as np
 import pytest
+import yaml
+from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.datasets.published import bring
+from pipeline.datasets import published
+from pipeline.datasets.checksums import digest
 from pipeline.errors import DataError
+from pipeline.placement import placed
+from tests.datasets.server import Server
 
 FILES = {
     "dendi": ("reflection_split.pt", "rotation_split.pt", "images/1.jpg"),
@@ -17,6 +26,7 @@ FILES = {
     "ldrs": ("LDRS/train/1.json", "LDRS/train/1.jpg"),
     "nyu": ("NYU/S/I001.png", "NYU/M/I001.png"),
 }
+PMC = ("sdrw", "ldrs", "nyu")
 PASSWORD = "ldrs2021"
 ENCRYPTED = base64.b64decode(  # NYU/S/I.txt, "marks\n"; zip -X -0 -P ldrs2021
     "UEsDBAoACQAAAAAAIVAnbInAEgAAAAYAAAALAAAATllVL1MvSS50eHQcQXVeeXtifOaw5rSjoLVglAJQSwcIJ2yJwBIAAAAGAAAAUEsB"
@@ -31,7 +41,7 @@ def content(file):
 
 def unpacked(folder, dataset):
     """The unpacked archive that holds `dataset`: DENDI alone, or the other three together."""
-    for name in ("dendi",) if dataset == "dendi" else ("sdrw", "ldrs", "nyu"):
+    for name in ("dendi",) if dataset == "dendi" else PMC:
         for file in FILES[name]:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(content(file))
@@ -42,7 +52,7 @@ def packed(folder, suffix):
     archive = folder.parent / f"archive{suffix}"
     if suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-            for path in folder.rglob("*"):
+            for path in sorted(folder.rglob("*")):
                 file.write(path, path.relative_to(folder))
     else:
         with tarfile.open(archive, "w:" + suffix.removeprefix(".tar").removeprefix(".")) as file:
@@ -51,11 +61,11 @@ def packed(folder, suffix):
 
 
 def damaged(archive):
-    """A .zip of which the first file's data are wrong, or the first half of any other archive."""
+    """A .zip of which the last file's data are wrong, or the first half of any other archive."""
     data = bytearray(archive.read_bytes())
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as file:
-            entry = next(entry for entry in file.infolist() if not entry.is_dir())
+            entry = [entry for entry in file.infolist() if not entry.is_dir()][-1]
         data[entry.header_offset + 30 + len(entry.filename)] = 0xFF  # a kind of block that deflate does not have
     else:
         data = data[: len(data) // 2]
@@ -63,41 +73,71 @@ def damaged(archive):
     return archive
 
 
+def changed(archive):
+    """A .zip of other bytes with the same files."""
+    with zipfile.ZipFile(archive, "a") as file:
+        file.comment = b"second edition"
+    return archive
+
+
 def check(dataset, root):
     assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} == set(FILES[dataset])
     assert all((root / file).read_bytes() == content(file) for file in FILES[dataset])
-    assert list(root.parent.iterdir()) == [root]
+
+
+@pytest.fixture
+def bring(tmp_path):
+    """Brings a data set into tmp_path/data/raw/NAME, which it returns."""
+
+    def bring(dataset, named=None, password=PASSWORD):
+        root = tmp_path / "data" / "raw" / dataset
+        root.mkdir(parents=True)
+        published.bring(dataset, named and str(named), password, tmp_path / "data", root, first_wait=0.01)
+        return root
+
+    return bring
+
+
+@pytest.fixture
+def assert_fails(tmp_path, bring):
+    """The message of the DataError, after which the folder is empty."""
+
+    def assert_fails(dataset, named=None, password=PASSWORD):
+        with pytest.raises(DataError) as caught:
+            bring(dataset, named, password)
+        root = tmp_path / "data" / "raw" / dataset
+        root.rmdir()  # which has to be empty for that
+        return str(caught.value)
+
+    return assert_fails
+
+
+# What the user names
 
 
 @pytest.mark.parametrize("dataset", FILES)
 @pytest.mark.parametrize("nested", ["", "top", "top/deeper"])
 @pytest.mark.parametrize("suffix", ["", ".zip", ".tar", ".tar.gz"])
-def test_folder_and_archives(tmp_path, dataset, nested, suffix):
+def test_folder_and_archives(tmp_path, bring, dataset, nested, suffix):
     folder = tmp_path / "download"
     unpacked(folder / nested, dataset)
-    bring(dataset, packed(folder, suffix) if suffix else folder, PASSWORD, tmp_path / "data" / "raw" / dataset)
-    check(dataset, tmp_path / "data" / "raw" / dataset)
+    check(dataset, bring(dataset, packed(folder, suffix) if suffix else folder))
     assert (folder / nested / FILES[dataset][0]).is_file()  # the source is left alone
 
 
 @pytest.mark.parametrize("dataset", ["dendi", "ldrs"])
-def test_the_landmark_nearest_to_the_top_counts(tmp_path, dataset):
-    folder = unpacked(tmp_path / "download" / "top", dataset)
-    again = tmp_path / "download" / "another" / "copy" / FILES[dataset][0]
+@pytest.mark.parametrize("other", ["another/copy", "z/copy"])  # one before, one behind it in the archive
+def test_the_landmark_nearest_to_the_top_counts(tmp_path, bring, dataset, other):
+    folder = unpacked(tmp_path / "download" / "top", dataset).parent
+    again = folder / other / FILES[dataset][0]
     again.parent.mkdir(parents=True)
     again.write_bytes(b"old")
-    bring(dataset, folder.parent, PASSWORD, tmp_path / "raw" / dataset)
-    check(dataset, tmp_path / "raw" / dataset)
+    check(dataset, bring(dataset, packed(folder, ".zip")))
 
 
-def test_encrypted_zip(tmp_path):
+def test_encrypted_zip(tmp_path, bring):
     (tmp_path / "pmc.zip").write_bytes(ENCRYPTED)
-    bring("nyu", tmp_path / "pmc.zip", PASSWORD, tmp_path / "raw" / "nyu")
-    assert (tmp_path / "raw" / "nyu" / "NYU" / "S" / "I.txt").read_text() == "marks\n"
-
-
-def none(folder):
-    return None
+    assert (bring("nyu", tmp_path / "pmc.zip") / "NYU" / "S" / "I.txt").read_text() == "marks\n"
 
 
 def missing(folder):
@@ -132,21 +172,19 @@ def broken(suffix):
     return source
 
 
-SOURCES = [none, missing, without_the_set, empty_folder, not_an_archive, locked]
-SOURCES += [broken(suffix) for suffix in (".zip", ".tar", ".tar.gz", ".tar.xz")]
+FAULTY = [missing, without_the_set, empty_folder, not_an_archive, locked]
+FAULTY += [broken(suffix) for suffix in (".zip", ".tar", ".tar.gz", ".tar.xz")]
 
 
 @pytest.mark.parametrize("dataset", ["dendi", "nyu"])
-@pytest.mark.parametrize("make", SOURCES, ids=lambda make: make.__name__)
-def test_errors_say_what_to_get_and_leave_nothing_behind(tmp_path, dataset, make):
-    source, raw = make(tmp_path), tmp_path / "raw"
-    with pytest.raises(DataError) as caught:
-        bring(dataset, source, "wrong", raw / dataset)
-    message = str(caught.value)
+@pytest.mark.parametrize("make", FAULTY, ids=lambda make: make.__name__)
+def test_errors_say_what_to_get_and_leave_nothing_behind(tmp_path, assert_fails, dataset, make):
+    source = make(tmp_path)
+    message = assert_fails(dataset, source, "wrong")
     assert "github.com/ahyunSeo/EquiSym" in message and "github.com/ahyunSeo/PMCNet" in message
     assert ("published.dendi" if dataset == "dendi" else "published.pmc") in message
-    assert source is None or str(source) in message
-    assert not raw.exists() or not list(raw.iterdir())
+    assert f"- {source}: " in message
+    assert not (tmp_path / "data" / "checksums.yaml").exists()
 
 
 def test_nothing_is_left_behind_when_copying_stops(tmp_path, monkeypatch):
@@ -154,9 +192,173 @@ def test_nothing_is_left_behind_when_copying_stops(tmp_path, monkeypatch):
         copytree(*args, **kwargs)
         raise KeyboardInterrupt
 
-    copytree = shutil.copytree
+    copytree, raw = shutil.copytree, tmp_path / "raw"
     folder = unpacked(tmp_path / "download", "dendi")
     monkeypatch.setattr(shutil, "copytree", stop)
-    with pytest.raises(KeyboardInterrupt):
-        bring("dendi", folder, PASSWORD, tmp_path / "raw" / "dendi")
-    assert not list((tmp_path / "raw").iterdir())
+    with pytest.raises(KeyboardInterrupt), placed(raw / "dendi") as root:
+        published.bring("dendi", str(folder), PASSWORD, tmp_path / "data", root)
+    assert not list(raw.iterdir())
+
+
+def test_another_archive_of_the_same_name_is_refused(tmp_path, bring, assert_fails):
+    archive, ledger = packed(unpacked(tmp_path / "download", "dendi"), ".zip"), tmp_path / "data" / "checksums.yaml"
+    before = digest(archive)
+    shutil.rmtree(bring("dendi", archive))
+    message = assert_fails("dendi", changed(archive))
+    assert before in message and digest(archive) in message and str(ledger) in message
+    ledger.unlink()
+    check("dendi", bring("dendi", archive))
+
+
+# The catalogue's sources
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def catalogue(tmp_path, monkeypatch):
+    """Puts sources, of which a URL is enough, into a catalogue of our own, for both archives."""
+
+    def catalogue(*sources):
+        entries = [source if isinstance(source, dict) else {"url": source} for source in sources]
+        (tmp_path / "sources.yaml").write_text(yaml.safe_dump({"dendi": entries, "pmc": entries}))
+        monkeypatch.setattr(published, "SOURCES", tmp_path / "sources.yaml")
+
+    return catalogue
+
+
+@pytest.fixture
+def archives(tmp_path):
+    """A good archive of each kind."""
+    return {name: packed(unpacked(tmp_path / name / "files", name), ".zip") for name in ("dendi", "pmc")}
+
+
+def test_catalogue_of_the_project():
+    sources = yaml.safe_load(published.SOURCES.read_text())
+    assert set(sources) == {"dendi", "pmc"}
+    for source in sources["dendi"] + sources["pmc"]:
+        assert urlsplit(source["url"]).scheme and source["from"]
+        assert set(source) <= {"url", "from", "options", "sha256"}
+
+
+def test_the_next_source_serves_where_one_does_not(tmp_path, server, catalogue, archives, bring):
+    good = server.serve(archives["dendi"].read_bytes(), path="good")
+    wrong = {"url": server.serve(archives["dendi"].read_bytes(), path="wrong"), "sha256": "0" * 64}
+    broken = server.serve(damaged(archives["dendi"]).read_bytes(), path="broken")  # behind files that are sound
+    page = server.serve(b"<html>sign in</html>", kind="text/html", path="page")
+    catalogue(server.url("gone"), page, wrong, broken, good, server.url("never"))
+    check("dendi", bring("dendi"))
+    assert [request.path for request in server.requests] == ["gone", "page", "wrong", "broken", "good"]
+    assert list(yaml.safe_load((tmp_path / "data" / "checksums.yaml").read_text())) == [good]
+
+
+def test_where_none_serves_each_reason_is_given(server, catalogue, assert_fails):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        refused = f"http://127.0.0.1:{closed.getsockname()[1]}/file.zip"
+        page = server.serve(b"<html>sign in</html>", kind="text/html", path="page")
+        disguised = server.serve(b"<!DOCTYPE html>", path="disguised")
+        catalogue(server.url("gone"), page, disguised, refused, "memory://none.zip", "/none/file.zip")
+        message = assert_fails("nyu")
+    first, *reasons = [line for line in message.splitlines() if line.startswith(("nyu", "- "))]
+    assert first == "nyu (params.yaml: published.pmc) cannot be had:"
+    for reason, words in zip(
+        reasons,
+        [
+            (server.url("gone"), "404"),
+            (page, "a web page instead of a file", "name it in params.yaml"),
+            ("a web page", "to fetch it again, delete"),
+            (refused, "refused"),
+            ("memory://none.zip",),
+            ("/none/file.zip: not found",),
+        ],
+        strict=True,
+    ):
+        assert all(word in reason for word in words)
+    assert len(server.requests) == 3
+
+
+def kept(data):
+    """The one download that is there."""
+    (archive,) = (path for path in (data / "downloads").iterdir() if path.suffix != ".lock")
+    return archive
+
+
+def test_three_data_sets_share_one_download(tmp_path, server, catalogue, archives, bring):
+    url = server.serve(archives["pmc"].read_bytes())
+    catalogue(url)
+    for dataset in PMC:
+        check(dataset, bring(dataset))
+    assert len(server.requests) == 1
+    (entry,) = yaml.safe_load((tmp_path / "data" / "checksums.yaml").read_text()).items()
+    assert entry[0] == url
+    assert entry[1]["sha256"] == digest(archives["pmc"]) == digest(kept(tmp_path / "data"))
+
+
+def test_what_the_user_names_goes_before_the_catalogue(server, catalogue, archives, bring, assert_fails):
+    catalogue(server.serve(archives["dendi"].read_bytes(), path="catalogue"))
+    check("dendi", bring("dendi", server.serve(archives["dendi"].read_bytes(), path="named")))
+    assert "404" in assert_fails("nyu", server.url("gone"))
+    assert [request.path for request in server.requests] == ["named", "gone"]
+
+
+class Guarded(MemoryFileSystem):
+    protocol = "guarded"
+
+    def __init__(self, key=None, **options):
+        super().__init__(**options)
+        if key != "open":
+            raise PermissionError("no key")
+
+
+def test_options_are_for_the_storage(catalogue, bring, assert_fails, archives):
+    fsspec.register_implementation("guarded", Guarded, clobber=True)
+    Guarded(key="open").pipe_file("guarded://file.zip", archives["dendi"].read_bytes())
+    catalogue("guarded://file.zip")
+    assert "guarded://file.zip: cannot be fetched: no key" in assert_fails("dendi")
+    catalogue({"url": "guarded://file.zip", "options": {"key": "open"}})
+    check("dendi", bring("dendi"))
+
+
+@pytest.mark.parametrize("fault", ["damaged", "too short a Content-Length"])
+def test_a_faulty_download_is_kept_until_it_is_deleted(
+    tmp_path, server, catalogue, archives, bring, assert_fails, fault
+):
+    good = archives["dendi"].read_bytes()
+    first = {"content": damaged(archives["dendi"]).read_bytes()} if fault == "damaged" else {"excess": -100}
+    catalogue(server.serve(good, first))
+    message = assert_fails("dendi")
+    archive = kept(tmp_path / "data")
+    assert f"to fetch it again, delete {archive} first" in message
+    assert assert_fails("dendi") == message
+    assert len(server.requests) == 1
+    assert not (tmp_path / "data" / "checksums.yaml").exists()
+    archive.unlink()
+    check("dendi", bring("dendi"))
+
+
+def test_a_file_that_changed_at_its_url(tmp_path, server, catalogue, archives, bring, assert_fails):
+    catalogue(server.serve(archives["pmc"].read_bytes()))
+    bring("sdrw")
+    before, ledger = digest(kept(tmp_path / "data")), tmp_path / "data" / "checksums.yaml"
+    kept(tmp_path / "data").unlink()
+    server.serve(changed(archives["pmc"]).read_bytes())
+    message = assert_fails("ldrs")
+    assert before in message and digest(archives["pmc"]) in message and str(ledger) in message
+    ledger.unlink()
+    check("ldrs", bring("ldrs"))
+
+
+def test_no_room_to_unpack(server, catalogue, archives, bring, assert_fails, monkeypatch):
+    usage = namedtuple("usage", "free")
+    catalogue(server.serve(archives["dendi"].read_bytes()))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage(0 if path.name == "dendi" else 10**9))
+        assert "unpacks to" in assert_fails("dendi")
+    check("dendi", bring("dendi"))
+    assert len(server.requests) == 1
