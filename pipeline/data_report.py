@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.annotations import Annotation
 from pipeline.figures import CARD, LINE, annotated, contact_sheet
 from pipeline.packing import SUFFIX, PackedSplit
-from pipeline.survey import PLACE, Survey
+from pipeline.survey import PLACE, Survey, in_order
 from pipeline.tables import to_markdown
 
 SHOWN = 12  # pictures of a kind, and lines of a list; the CSV files hold all
@@ -34,8 +34,8 @@ def write_data_report(found: Survey, packed: Path, task: str, seed: int, folder:
         f"# The data, for task {task}",
         "## Counts",
         to_markdown(found.counts()),
-        "`fault`: a sample that was left out. `repair`: its pixels or marks were changed. `note`: nothing was changed. "
-        "`leaks`: images with a copy in another split, of whatever data set. The row `none` counts images in no split.",
+        "`fault`: a sample that was left out. `repair`: its pixels, marks or name were mended. `note`: nothing was "
+        "changed. `leaks`: images with a copy in another split, of whatever data set. `none`: images in no split.",
         "## Distributions",
         "![axes an image, image sizes, folds](distributions.png)",
         "### Axes an image",
@@ -131,7 +131,7 @@ def _random(images: pd.DataFrame, look: Gallery, seed: int) -> list[str]:
 def _axes_an_image(images: pd.DataFrame) -> pd.DataFrame:
     most = 6
     shown = images["axes"].clip(upper=most).map(lambda n: f"{n} or more" if n == most else str(n))
-    return pd.crosstab([images["dataset"], images["split"]], shown).reset_index()
+    return in_order(pd.crosstab([images["dataset"], images["split"]], shown).reset_index())
 
 
 def _sizes(images: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +152,8 @@ def _distributions(found: Survey) -> Figure:
         sizes.scatter(group["width"], group["height"], s=6, alpha=0.5)
     axes.set(xlabel="axes in an image", ylabel="images")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8)
+    if len(found.images):
+        axes.legend(fontsize=8)
     sizes.set(xlabel="width in pixels", ylabel="height in pixels")
     centres = found.folds["fold"].value_counts().sort_index()
     folds.bar([str(fold) for fold in centres.index], centres.to_numpy())

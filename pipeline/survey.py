@@ -36,15 +36,19 @@ class Survey:
         table["images"] = self.images.groupby(["dataset", "split"]).size()
         kinds = self.findings.groupby(["dataset", "split", "kind"]).size().unstack("kind")
         table = table.join(kinds, how="outer", sort=False).join(self._leaking(), how="left")
-        table = table.reindex(columns=COUNTS).fillna(0).astype(int).reset_index()
-        order = {name: place for place, name in enumerate([*SPLITS, "train", "val", "test"])}
-        return table.sort_values(["dataset", "split"], key=lambda names: names.map(order), ignore_index=True)
+        return in_order(table.reindex(columns=COUNTS).fillna(0).astype(int).reset_index())
 
     def _leaking(self) -> pd.Series:
         leaks = self.copies[self.copies["leak"]]
         other = leaks[[f"{column}_2" for column in PLACE]].set_axis(PLACE, axis=1)
         ends = pd.concat([leaks[PLACE], other]).drop_duplicates()
         return ends.groupby(["dataset", "split"]).size().rename("leaks")
+
+
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """A table sorted by its columns dataset, as the catalogue has them, and split."""
+    order = {name: place for place, name in enumerate([*SPLITS, "train", "val", "test"])}
+    return table.sort_values(["dataset", "split"], key=lambda names: names.map(order), ignore_index=True)
 
 
 def survey(packed: Path, task: str) -> Survey:

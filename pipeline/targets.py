@@ -68,8 +68,8 @@ def blurred(mask: np.ndarray, task: str, rows: np.ndarray, columns: np.ndarray) 
     side, _ = BLUR[task]
     weights = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * BLUR_SIGMA**2))
     weights = (weights / weights.sum()).astype(np.float32)
-    lines = sum(weight * mask[_mirrored(rows + shift, mask.shape[0])] for shift, weight in _taps(weights))
-    return sum(weight * lines[:, _mirrored(columns + shift, mask.shape[1])] for shift, weight in _taps(weights))
+    lines = _weighted(mask.view(np.uint8), rows, weights, axis=0)
+    return _weighted(lines, columns, weights, axis=1)
 
 
 def training_target(mask: np.ndarray, task: str, letterbox: Letterbox) -> np.ndarray:
@@ -81,9 +81,15 @@ def training_target(mask: np.ndarray, task: str, letterbox: Letterbox) -> np.nda
     return target / (target.max() + np.float32(1e-5))
 
 
-def _taps(weights: np.ndarray) -> list[tuple[int, np.float32]]:
-    """Each weight with its distance from the middle one."""
-    return [(place - len(weights) // 2, weight) for place, weight in enumerate(weights)]
+def _weighted(values: np.ndarray, places: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """The convolution with symmetric weights at some places of one axis: float32."""
+    middle, length = len(weights) // 2, values.shape[axis]
+    total = values.take(_mirrored(places, length), axis) * weights[middle]
+    for shift in range(1, middle + 1):  # the two sides share a weight: added first, as bytes in the first pass
+        sides = values.take(_mirrored(places - shift, length), axis)
+        sides += values.take(_mirrored(places + shift, length), axis)
+        total += sides * weights[middle + shift]
+    return total
 
 
 def _mirrored(places: np.ndarray, length: int) -> np.ndarray:

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 class Finding:
     """One thing that was found.
 
-    `kind`: `fault`, a sample is left out; `repair`, its pixels or marks were changed; `note`, nothing was changed.
+    `kind`: `fault`, a sample is left out; `repair`, its pixels, marks or name were mended; `note`, nothing was changed.
     `what`: of what sort it is, in a few words that all of its sort share. `text`: the file, the item in it, what was
     expected and what came. `image`: the file of the sample that it concerns and that stays; empty for a fault.
     """

@@ -325,12 +325,13 @@ def test_options_are_for_the_storage(catalogue, bring, assert_fails, archives):
     check("dendi", bring("dendi"))
 
 
-@pytest.mark.parametrize("fault", ["damaged", "too short a Content-Length"])
+@pytest.mark.parametrize("fault", ["damaged", "too short a Content-Length", "none, and cut"])
 def test_a_faulty_download_is_kept_until_it_is_deleted(
     tmp_path, server, catalogue, archives, bring, assert_fails, fault
 ):
-    good = archives["dendi"].read_bytes()
-    first = {"content": damaged(archives["dendi"]).read_bytes()} if fault == "damaged" else {"excess": -100}
+    good, broken = archives["dendi"].read_bytes(), damaged(archives["dendi"]).read_bytes()
+    faults = {"damaged": {"content": broken}, "none, and cut": {"framing": "close", "cut": 30_000}}
+    first = faults.get(fault, {"excess": -100})
     catalogue(server.serve(good, first))
     message = assert_fails("dendi")
     archive = kept(tmp_path / "data")
