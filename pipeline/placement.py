@@ -14,8 +14,9 @@ def placed(folder: Path) -> Iterator[Path]:
     It lies beside `folder` as `.NAME.part`; what a killed process left there is removed first. An error removes it, and
     leaves what stood in `folder`.
     """
-    part = folder.with_name(f".{folder.name}.part")
+    part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
@@ -23,5 +24,6 @@ def placed(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         raise
     if folder.exists():
-        shutil.rmtree(folder)
+        os.rename(folder, old)  # in one step; removing it takes many, between which a process may be killed
     os.rename(part, folder)
+    shutil.rmtree(old, ignore_errors=True)

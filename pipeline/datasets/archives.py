@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -20,6 +20,14 @@ from pipeline.errors import DataError
 MOST_FILES = 500_000
 MOST_BYTES = 2**36  # 64 GB unpacked
 LARGEST_RATIO, SMALL = 100, 2**27  # unpacked to packed size; below 128 MB any ratio will do
+LARGEST_HEADER = 2**20  # bytes
+LONG_HEADERS = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+}
 AES = 99  # zip's mark of files that Python's own module cannot decrypt
 SHOWN = 5  # faulty names in a message
 
@@ -82,10 +90,22 @@ def opened(path: Path, password: str) -> Iterator[Archive]:
     except DataError:
         raise
     except Exception as error:  # EOFError, zlib.error, RuntimeError (password), OSError (disk full), ...
-        raise DataError(f"{path}: cannot be unpacked: {error}") from None
+        hint = " (params.yaml: published.password)" if "password" in str(error).lower() else ""
+        raise DataError(f"{path}: cannot be unpacked: {error}{hint}") from None
+
+
+class _Header(tarfile.TarInfo):
+    """A tar header whose long name or attributes must be short: tarfile reads them into memory, whatever their size."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in LONG_HEADERS and not 0 <= self.size <= LARGEST_HEADER:
+            raise DataError(f"{archive.name}: not unpacked, because it holds a name or attributes of {self.size} bytes")
+        return super()._proc_member(archive)
 
 
 def _reader(path: Path, password: str) -> zipfile.ZipFile | pyzipper.AESZipFile | tarfile.TarFile:
+    with suppress(tarfile.ReadError):  # before zip, whose mark is looked for at the end, where a tar may hold a zip
+        return tarfile.open(path, tarinfo=_Header)
     if zipfile.is_zipfile(path):
         reader = zipfile.ZipFile(path)
         if any(entry.compress_type == AES for entry in reader.infolist()):
@@ -93,8 +113,6 @@ def _reader(path: Path, password: str) -> zipfile.ZipFile | pyzipper.AESZipFile 
             reader = pyzipper.AESZipFile(path)
         reader.setpassword(password.encode())
         return reader
-    if tarfile.is_tarfile(path):
-        return tarfile.open(path)
     head = path.open("rb").read(512).lstrip().lower()
     what = "a web page" if head.startswith((b"<!doctype html", b"<html")) else "neither"
     raise DataError(f"{path}: expected a .zip or .tar archive, got {what}; another kind: unpack it, name the folder")
@@ -104,7 +122,8 @@ def _zip_members(reader: zipfile.ZipFile) -> Iterator[Member]:
     for entry in reader.infolist():
         kind = entry.external_attr >> 28  # of Unix: 8 a file, 4 a folder, 10 a link; 0 where it was not noted
         fault = None if kind in (0, 4, 8) else "a link or device"
-        yield Member(entry.filename, not entry.is_dir(), entry.file_size, fault or _name_fault(entry.filename), entry)
+        fault = fault or _name_fault(entry.orig_filename)  # `filename` ends at a null character
+        yield Member(entry.filename, not entry.filename.endswith("/"), entry.file_size, fault, entry)
 
 
 def _tar_members(reader: tarfile.TarFile) -> Iterator[Member]:
@@ -113,12 +132,19 @@ def _tar_members(reader: tarfile.TarFile) -> Iterator[Member]:
         total += entry.size
         _judge_size(Path(reader.name), packed, number, total)
         fault = None if entry.isfile() or entry.isdir() else "a link or device"
+        fault = "of negative size" if entry.size < 0 else fault
         name = entry.name.removeprefix("./")
         yield Member(name, entry.isfile(), entry.size, fault or _name_fault(name), entry)
+    reader.fileobj.seek(reader.offset)  # tarfile takes a damaged header, or none, for the end
+    if reader.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise DataError(f"{reader.name}: cannot be unpacked: damaged or cut off behind {total} bytes")
+    while rest := len(reader.fileobj.read(2**20)):  # to where the checksum of the compressed stream is
+        total += rest
+        _judge_size(Path(reader.name), packed, 0, total)
 
 
 def _name_fault(name: str) -> str | None:
-    if name.startswith("/") or "\\" in name or (len(name) > 1 and name[1] == ":"):
+    if "" in name.removesuffix("/").split("/") or "\\" in name or name[1:2] == ":":
         return "an absolute path or one of another system"
     if ".." in PurePosixPath(name).parts:
         return "a path that leads out of the folder"

@@ -7,6 +7,7 @@ data/downloads, since three data sets share one archive.
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -51,7 +52,7 @@ def _from_source(dataset: str, source: dict, password: str, data: Path, root: Pa
         transfer.download(url, archive, source.get("options", {}), first_wait)
     elif not archive.is_file():
         raise DataError(f"{url}: not found")
-    name = url if remote else archive.name
+    name = _public(url) if remote else archive.name
     digest = checksums.digest(archive)
     try:
         checksums.require(digest, name, source.get("sha256"), ledger)
@@ -59,9 +60,16 @@ def _from_source(dataset: str, source: dict, password: str, data: Path, root: Pa
             prefix = _prefix(opened.files(), dataset, archive)
             opened.unpack(prefix, _inner(dataset, root), dataset)
     except DataError as error:
-        again = f"; to fetch it again, delete {archive} first" if remote else ""
+        again = f"; if it is damaged, delete {archive}, and it is fetched anew" if remote else ""
         raise DataError(f"{error}{again}") from None
     checksums.note(digest, name, archive.stat().st_size, ledger)  # only now: it is known to be whole
+
+
+def _public(url: str) -> str:
+    """A URL that Git may keep: without its query or a user's name, which can hold secrets, but for a short digest."""
+    parts = urlsplit(url)
+    bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return bare if bare == url else f"{bare} {sha256(url.encode()).hexdigest()[:12]}"
 
 
 def _copy(folder: Path, dataset: str, root: Path) -> None:

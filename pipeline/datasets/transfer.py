@@ -5,8 +5,10 @@ the file as NAME.part, and the next attempt goes on from there, in this process 
 appears only when it is whole.
 """
 
+import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from urllib.parse import urlsplit
 import fsspec
 import gdown
 import requests
+import urllib3
 from filelock import FileLock
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 from tqdm import tqdm
@@ -26,7 +29,7 @@ from pipeline.errors import DataError
 ATTEMPTS, LONGEST_WAIT = 5, 30  # attempts in a row that bring nothing; seconds between two of them at the most
 PATIENCE = (20, 60)  # seconds for a connection, and between two pieces of it
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that a later attempt may not meet
-BLOCK = 2**20  # bytes
+BLOCK = 2**16  # bytes
 PAGE = (
     "answered with a web page instead of a file: the link may ask for a sign-in or have expired. Open it in a browser, "
     "download the file there and name it in params.yaml"
@@ -35,6 +38,10 @@ PAGE = (
 
 class Unfinished(Exception):
     """The transfer broke off; another attempt may go on from there."""
+
+
+class Changed(Unfinished):
+    """What is here is no part of what the URL gives now."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +67,30 @@ def download(url: str, path: Path, options: Mapping[str, object], first_wait: fl
     `options` are passed to fsspec; `first_wait` is in seconds and doubles with every attempt that brings nothing.
     Raises DataError, which names the URL and what to do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        try:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{path.name}.lock")):
             while not path.exists():
-                arrived = _size(part)
+                arrived = _arrived(part)
                 try:
                     _attempts(first_wait)(_attempt, url, part, options)
                     os.replace(part, path)
                 except Exception as error:
-                    if not _passing(error) or _size(part) <= arrived:
+                    if not _passing(error) or _arrived(part) <= arrived:
                         raise
-        except DataError:
-            raise
-        except Exception as error:  # of requests, gdown, fsspec and whatever carries its protocol
-            kept = "; what has arrived is kept, and the same command goes on from there" if _size(part) else ""
-            raise DataError(f"{url}: cannot be fetched: {error}{kept}") from None
-        _note(part).unlink(missing_ok=True)
+            _note(part).unlink(missing_ok=True)
+    except DataError:
+        raise
+    except Exception as error:  # of requests, gdown, fsspec and whatever carries its protocol
+        kept = f"; {_arrived(part)} bytes have arrived and are kept for the next attempt" if _arrived(part) else ""
+        raise DataError(f"{url}: cannot be fetched: {error}{kept}") from None
 
 
 def _attempts(first_wait: float) -> Retrying:
     return Retrying(
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential_jitter(first_wait, LONGEST_WAIT, jitter=first_wait),
+        wait=wait_exponential_jitter(multiplier=first_wait, max=LONGEST_WAIT, jitter=first_wait),
         retry=retry_if_exception(_passing),
         before_sleep=lambda state: print(f"{state.outcome.exception()}; trying again", flush=True),
         reraise=True,
@@ -94,7 +101,7 @@ def _passing(error: BaseException) -> bool:
     """Whether the fault may be gone at the next attempt."""
     if isinstance(error, requests.HTTPError):
         return error.response.status_code in PASSING
-    broken = requests.exceptions.ChunkedEncodingError, requests.ConnectionError, requests.Timeout
+    broken = requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError
     return isinstance(error, (Unfinished, ConnectionError, TimeoutError, *broken))
 
 
@@ -108,7 +115,7 @@ def _attempt(url: str, part: Path, options: Mapping[str, object]) -> None:
     opened = (
         _web(url, have, known) if urlsplit(url).scheme in ("http", "https") else _storage(url, have, known, options)
     )
-    with opened as stream:
+    with _forgotten_if_changed(part), opened as stream:
         if not stream.start:
             part.unlink(missing_ok=True)
             _note(part).write_text(json.dumps(asdict(stream.edition)))
@@ -126,21 +133,39 @@ def _attempt(url: str, part: Path, options: Mapping[str, object]) -> None:
 
 
 @contextmanager
+def _forgotten_if_changed(part: Path) -> Iterator[None]:
+    """Remove a part that proves useless."""
+    try:
+        yield
+    except Changed:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def _web(url: str, have: int, known: Edition) -> Iterator[Stream]:
     """A file over http(s), from byte `have` on where the server still has the known edition."""
     headers = {"Accept-Encoding": "identity"}  # so that bytes can be counted
     if have and known.tag:
         headers |= {"Range": f"bytes={have}-", "If-Range": known.tag}
     with requests.get(_direct(url), headers=headers, stream=True, timeout=PATIENCE) as answer:
+        if answer.status_code == requests.codes.range_not_satisfiable:
+            raise Changed(f"{url}: ends before byte {have}")
         answer.raise_for_status()
-        if answer.headers.get("Content-Type", "").startswith("text/html"):
+        if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise DataError(f"{url}: {PAGE}")
-        start = have if answer.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
-        length = answer.headers.get("Content-Length")
         tag = answer.headers.get("ETag", "W/")
         tag = answer.headers.get("Last-Modified") if tag.startswith("W/") else tag  # a weak tag allows no ranges
-        edition = Edition(tag, start + int(length) if length else None)
-        yield Stream(edition, start, answer.iter_content(BLOCK))
+        start, length = 0, answer.headers.get("Content-Length")
+        if answer.status_code == requests.codes.partial_content:
+            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+            total = known.size if found and found[2] == "*" else found and int(found[2])
+            same = tag in (None, known.tag) and known.size in (None, total)  # Last-Modified may be left out here
+            if not found or int(found[1]) != have or not same:
+                raise Changed(f"{url}: is not the file of before, or another range than asked for")
+            start, length = have, total
+        blocks = iter(lambda: answer.raw.read1(BLOCK, decode_content=False), b"")
+        yield Stream(Edition(tag, int(length) if length else None), start, blocks)
 
 
 @contextmanager
@@ -187,7 +212,15 @@ def _require_room(part: Path, needed: int, url: str) -> None:
 
 
 def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+    try:
+        return part.stat().st_size
+    except OSError:
+        return 0
+
+
+def _arrived(part: Path) -> int:
+    """Bytes in the part, and in the one that gdown keeps."""
+    return sum(_size(piece) for piece in part.parent.glob(f"{glob.escape(part.stem)}.*part"))
 
 
 def _note(part: Path) -> Path:

@@ -26,6 +26,7 @@ class Answer:
     condition: bool = True  # whether If-Range is
     shift: int = 0  # bytes that a range begins too early
     most: int | None = None  # bytes of a range at the most
+    terse: bool = False  # whether the answer to a range leaves out Last-Modified, as the standard allows
     framing: str = "length"  # how the end is told: "length", "chunks", "close"
     excess: int = 0  # bytes that Content-Length announces too many
     cut: int | None = None  # bytes of the body after which the connection ends
@@ -120,6 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = 206 if first < len(answer.content) else 416
             last = first + len(body) - 1 if status == 206 else None
             whole = len(answer.content)
+            headers["Last-Modified"] = None if answer.terse else answer.modified
             headers["Content-Range"] = f"bytes {first}-{last}/{whole}" if status == 206 else f"bytes */{whole}"
         if answer.framing == "length":
             headers["Content-Length"] = str(len(body) + answer.excess)

@@ -235,6 +235,17 @@ def test_too_many_bytes(tmp_path, folder, monkeypatch, limit, files, suffix):
     assert contents(folder) == files
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_long_name_or_attributes_are_not_read_into_memory(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(archives, "LARGEST_HEADER", 1000)
+    header = tarfile.TarInfo("header")
+    header.type, header.size = kind, 1001
+    (tmp_path / "bomb.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + b"a" * 4096)
+    with pytest.raises(DataError, match="bomb.tar: .*name or attributes of 1001 bytes"):
+        with opened(tmp_path / "bomb.tar", ""):
+            pass
+
+
 @pytest.mark.parametrize("suffix", MODES)
 def test_too_many_files(tmp_path, folder, monkeypatch, suffix):
     path = packed(tmp_path, suffix)

@@ -272,7 +272,7 @@ def test_where_none_serves_each_reason_is_given(server, catalogue, assert_fails)
         [
             (server.url("gone"), "404"),
             (page, "a web page instead of a file", "name it in params.yaml"),
-            ("a web page", "to fetch it again, delete"),
+            ("a web page", "if it is damaged, delete"),
             (refused, "refused"),
             ("memory://none.zip",),
             ("/none/file.zip: not found",),
@@ -335,7 +335,7 @@ def test_a_faulty_download_is_kept_until_it_is_deleted(
     catalogue(server.serve(good, first))
     message = assert_fails("dendi")
     archive = kept(tmp_path / "data")
-    assert f"to fetch it again, delete {archive} first" in message
+    assert f"if it is damaged, delete {archive}, and it is fetched anew" in message
     assert assert_fails("dendi") == message
     assert len(server.requests) == 1
     assert not (tmp_path / "data" / "checksums.yaml").exists()
@@ -363,3 +363,10 @@ def test_no_room_to_unpack(server, catalogue, archives, bring, assert_fails, mon
         assert "unpacks to" in assert_fails("dendi")
     check("dendi", bring("dendi"))
     assert len(server.requests) == 1
+
+
+def test_the_ledger_keeps_no_secrets(tmp_path, server, archives, bring):
+    url = server.serve(archives["dendi"].read_bytes(), path="file.zip?signature=secret")
+    check("dendi", bring("dendi", url.replace("//", "//user:secret@")))
+    (source,) = yaml.safe_load((tmp_path / "data" / "checksums.yaml").read_text())
+    assert "secret" not in source and source.startswith(url.split("?")[0] + " ")

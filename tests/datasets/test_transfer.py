@@ -115,7 +115,7 @@ IDENTITIES = [
     {},
     {"modified": DATE},
     {"tag": None, "modified": DATE},
-    {"tag": 'W/"1"', "modified": DATE},
+    {"tag": 'W/"1"', "modified": DATE, "terse": True},
     {"framing": "chunks"},
 ]
 
@@ -168,7 +168,7 @@ def test_a_connection_that_brings_nothing_more_is_given_up(server, path, fault, 
 
 def test_what_has_arrived_is_kept_for_the_next_run(server, path):
     url = server.serve(DATA, BROKEN, *[{"status": 503}] * 2 * ATTEMPTS)
-    assert "is kept, and the same command goes on from there" in assert_fails(url, path)
+    assert "2097152 bytes have arrived and are kept" in assert_fails(url, path)
     fetch(server.serve(DATA), path)
     assert_whole(path)
     assert server.sent[-1] == (CUT, SIZE - CUT)
@@ -379,6 +379,11 @@ def test_room_for_the_rest_is_enough(server, path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "free")(SIZE - CUT))
     fetch(server.serve(DATA), path)
     assert_whole(path)
+
+
+def test_no_folder_for_it(server, path):
+    path.parent.write_text("a file in its place")
+    assert_fails(server.serve(DATA), path)
 
 
 def test_two_processes_fetch_once(server, path):
