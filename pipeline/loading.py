@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms.v2 import functional as colour
 
 from pipeline.packing import PackedSplit
 
@@ -94,6 +93,8 @@ def rotate(maps: torch.Tensor, degrees: float) -> torch.Tensor:
 
 def _jitter(image: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
     """Change brightness, contrast, saturation (factors 0.8 to 1.2) and hue (+-0.2 of a turn), in random order."""
+    from torchvision.transforms.v2 import functional as colour  # here: it takes 1.5 s, which evaluation need not wait
+
     factors = generator.uniform(1 - JITTER, 1 + JITTER, size=3)
     steps = [
         lambda x: colour.adjust_brightness(x, factors[0]),

@@ -3,8 +3,6 @@
 from io import BytesIO
 from pathlib import Path
 
-import torch
-
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
 from pipeline.datasets.files import inside, point, read_bytes, read_json
 from pipeline.datasets.findings import Finding, sound
@@ -20,6 +18,8 @@ def samples(root: Path, task: str, split: str, findings: list[Finding]) -> list[
     path = root / f"{task}_split.pt"
     if not path.is_file():
         raise DataError(f"{path}: not found; the root of DENDI holds reflection_split.pt and rotation_split.pt")
+    import torch  # here, since only one of the data sets needs it
+
     try:
         names = torch.load(BytesIO(read_bytes(path)), weights_only=True)
         images, annotations = ([inside(root, name) for name in names[key]] for key in (f"{split}_img", f"{split}_ann"))

@@ -14,7 +14,6 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-import torch
 from PIL import Image
 from scipy.io import savemat
 from tqdm import tqdm
@@ -150,6 +149,8 @@ def _load(name: str) -> np.ndarray:
 
 
 def _annotate_dendi(root: Path, drawn: Drawn) -> None:
+    import torch  # here, since only one of the data sets needs it
+
     (root / "annotations").mkdir(exist_ok=True)
     lists: dict[str, list[str]] = {}
     for (split, _), images in drawn.items():
