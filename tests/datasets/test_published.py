@@ -18,7 +18,6 @@ from pipeline.datasets import published
 from pipeline.datasets.checksums import digest
 from pipeline.errors import DataError
 from pipeline.placement import placed
-from tests.datasets.server import Server
 
 FILES = {
     "dendi": ("reflection_split.pt", "rotation_split.pt", "images/1.jpg"),
@@ -211,13 +210,6 @@ def test_another_archive_of_the_same_name_is_refused(tmp_path, bring, assert_fai
 
 
 # The catalogue's sources
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from dvc.repo import Repo
 from pipeline.datasets import transfer
 from pipeline.datasets.transfer import ATTEMPTS, Edition, download
 from pipeline.errors import DataError
-from tests.datasets.server import Server
 
 SIZE, CUT, LITTLE = 3 * 2**20 + 7, 2**21, 100_000
 DATA, OTHER = (np.random.default_rng(seed).bytes(SIZE) for seed in (0, 1))
@@ -34,13 +33,6 @@ from pipeline.datasets.transfer import download
 print("ready", flush=True)
 download(sys.argv[1], Path(sys.argv[2]), {}, first_wait=0.01)
 """
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server() as server:
-        yield server
 
 
 @pytest.fixture
