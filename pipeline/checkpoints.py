@@ -12,7 +12,7 @@ from pipeline.clipsym import CLIPSym
 from pipeline.decoder import Decoder
 from pipeline.errors import CheckpointError
 from pipeline.params import Params
-from pipeline.records import ModelRecord, load_record
+from pipeline.records import RECORD, ModelRecord, load_record
 
 
 def build_model(params: Params, prompts: list[str], text_embeddings: torch.Tensor | None, pretrained: bool) -> CLIPSym:
@@ -25,15 +25,20 @@ def build_model(params: Params, prompts: list[str], text_embeddings: torch.Tenso
         params.decoder.width,
         params.decoder.upsampler,
         params.decoder.group,
+        params.decoder.layers,
     )
     return CLIPSym(tower, decoder, text_embeddings, params.train.precision)
 
 
 def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
-    """Write the checkpoint in one step, so that no half-written file is ever seen."""
+    """Write the checkpoint in one step, so that no half-written file is ever seen.
+
+    Of a text tower that learns only the embeddings are kept: the prompts do not change any more.
+    """
     fields = {**vars(record), "params": record.params.model_dump(mode="json")}
-    header = {key: json.dumps(value) for key, value in fields.items()}
-    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    header = {RECORD: json.dumps(fields)}  # one entry: safetensors writes several in a random order
+    tensors = {name: value for name, value in model.state_dict().items() if not name.startswith("text_tower.")}
+    state = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     try:

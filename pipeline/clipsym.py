@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.backbones.tower import ImageTower
+from pipeline.backbones.tower import ImageTower, TextTower
 from pipeline.decoder import Decoder
 from pipeline.names import Precision
 
@@ -14,10 +14,14 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-class CLIPSym(nn.Module):
-    """The whole model. Text embeddings, [M, E] or None, are fixed: they are computed once and kept as a buffer.
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-    `precision`: of the products; weights and logits are float32 in any case.
+
+class CLIPSym(nn.Module):
+    """The whole model.
+
+    Text embeddings, [M, E] or None, are a buffer: computed once, or, while a text tower learns, in each training step
+    and at each change to evaluation mode. `precision`: of the products; weights and logits are float32 in any case.
     """
 
     def __init__(
@@ -27,6 +31,7 @@ class CLIPSym(nn.Module):
         self.image_tower = image_tower
         self.decoder = decoder
         self.precision = precision
+        self.text_tower: TextTower | None = None  # set where it learns
         self.register_buffer("text_embeddings", text_embeddings)
 
     @property
@@ -39,7 +44,16 @@ class CLIPSym(nn.Module):
 
         `logits.sigmoid()` is the probability that a pixel lies on a reflection axis, or is a rotation centre.
         """
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(images.device.type, AUTOCAST[self.precision], enabled=self.precision != "fp32"):
+            text = self.text_tower() if self.training and self.text_tower is not None else self.text_embeddings
             features, grid = self.image_tower(images)
-            logits = self.decoder(features, self.text_embeddings, grid)
+            logits = self.decoder(features, text, grid)
         return F.interpolate(logits.float(), size=images.shape[-2:], mode="bilinear", align_corners=True)
+
+    def train(self, mode: bool = True) -> "CLIPSym":
+        """Switch the mode; evaluation mode takes up what a text tower has learnt."""
+        super().train(mode)
+        if not mode and self.text_tower is not None:
+            with torch.no_grad():
+                self.text_embeddings.copy_(self.text_tower())
+        return self

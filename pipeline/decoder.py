@@ -48,7 +48,7 @@ class Decoder(nn.Module):
     """Three transformer layers from the deepest feature to the shallowest, the first modulated by each prompt (FiLM).
 
     `feature_widths`: channels of the three features, shallow to deep. `text_width`: of the text embeddings, None for
-    no text (then M = 1 and nothing is modulated). `width` must be divisible by 4.
+    no text (then M = 1 and nothing is modulated). `width` must be divisible by 2^`layers`, those of the upsampler.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Decoder(nn.Module):
         width: int,
         upsampler: UpsamplerKind,
         group: Group,
+        layers: int,
     ) -> None:
         super().__init__()
         if text_width is not None:
@@ -66,7 +67,7 @@ class Decoder(nn.Module):
         self.reduces = nn.ModuleList(Linear(channels, width) for channels in reversed(feature_widths))
         self.layers = nn.ModuleList(DecoderLayer(width) for _ in feature_widths)
         self.decoder_linear_map = nn.Conv2d(prompts, 1, kernel_size=1)
-        self.upsampler = build_upsampler(upsampler, width, group)
+        self.upsampler = build_upsampler(upsampler, width, group, layers)
 
     def forward(
         self, features: list[torch.Tensor], text_embeddings: torch.Tensor | None, grid: tuple[int, int]

@@ -19,3 +19,15 @@ class BackboneError(UserError):
 
 class CheckpointError(UserError):
     """A file is not a checkpoint of this project."""
+
+
+class TrainingError(UserError):
+    """A training cannot go on; the message names the batch."""
+
+
+class Interrupted(UserError):
+    """A signal asked a training to stop; all is saved."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

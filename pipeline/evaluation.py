@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.clipsym import CLIPSym
-from pipeline.figures import THICKNESS, overlay
+from pipeline.figures import overlay
 from pipeline.packing import PackedSplit
 from pipeline.prediction import heat_maps
 from pipeline.scoring.baselines import centre_map, random_map
@@ -65,7 +65,6 @@ def evaluate(model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int
             random += count(random_map(*truth.shape, generator), truth)
             centre += count(centre_map(*truth.shape, split.task), truth)
             if position in drawn:
-                thickness = max(1, round(max(truth.shape) * THICKNESS[split.task]))
-                overlays[split.name(number)] = overlay(split.native_image(number), heat_map, truth, thickness)
+                overlays[split.name(number)] = overlay(split.native_image(number), heat_map, truth, split.task)
             position += 1
     return Evaluation(images, counts, random, centre, overlays)

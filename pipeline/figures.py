@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation
 
 from pipeline.annotations import Annotation, Point
+from pipeline.names import Task
 
 GAP = 6  # pixels of white between pictures
 TRUTH = (60, 230, 90)  # green
@@ -20,11 +21,12 @@ THICKNESS = {"reflection": 1 / 250, "rotation": 1 / 60}  # of drawn marks, relat
 FADE = 0.35  # how bright the photograph stays under a heat map
 
 
-def overlay(image: np.ndarray, heat_map: np.ndarray, truth: np.ndarray, thickness: int) -> np.ndarray:
+def overlay(image: np.ndarray, heat_map: np.ndarray, truth: np.ndarray, task: Task) -> np.ndarray:
     """The image with its truth in green, and beside it the image faded under the heat map.
 
-    heat_map: float [H, W] in 0..1; truth: bool [H, W], thickened by `thickness` pixels so that it can be seen.
+    heat_map: float [H, W] in 0..1; truth: bool [H, W], thickened so that it can be seen.
     """
+    thickness = max(1, round(max(truth.shape) * THICKNESS[task]))
     marked = image.copy()
     marked[binary_dilation(truth, iterations=thickness)] = TRUTH
     heat = colormaps["inferno"](heat_map)[..., :3] * 255

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.packing import PackedSplit
 
@@ -22,10 +22,11 @@ JITTER_SHARE = 0.5
 
 @dataclass(frozen=True)
 class TrainingSet(Dataset):
-    """Augmented samples of several packed splits; an item is asked for as (epoch, index)."""
+    """Samples of several packed splits, augmented or not; an item is asked for as (epoch, index)."""
 
     splits: Sequence[PackedSplit]
     seed: int
+    augmented: bool = True
 
     def __len__(self) -> int:
         return sum(len(split) for split in self.splits)
@@ -33,34 +34,59 @@ class TrainingSet(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """An image, float32 [3, S, S] in 0..1, and its target, float32 [1, S, S] in 0..1."""
         epoch, index = key
-        generator = np.random.default_rng((self.seed, epoch, index))
+        split, number = self.place(index)
+        image, target = _float_image(split.image(number)), torch.from_numpy(split.target(number))[None]
+        return (
+            augment(image, target, np.random.default_rng((self.seed, epoch, index)))
+            if self.augmented
+            else (image, target)
+        )
+
+    def place(self, index: int) -> tuple[PackedSplit, int]:
+        """The split that an index falls into, and its number there."""
         for split in self.splits:
             if index < len(split):
-                return augment(_float_image(split.image(index)), torch.from_numpy(split.target(index))[None], generator)
+                return split, index
             index -= len(split)
         raise IndexError(index)
 
 
 @dataclass(frozen=True)
-class EpochOrder(Sampler):
-    """The indices of one epoch in an order drawn from (seed, epoch, length); every epoch has its own order object."""
+class Share:
+    """What one of several processes does of each batch, in one or more parts.
 
-    length: int
-    seed: int
-    epoch: int
+    A batch is dealt out image by image, so that all images together are the same for any number of processes.
+    """
 
-    def __len__(self) -> int:
-        return self.length
+    rank: int = 0
+    processes: int = 1
+    parts: int = 1
 
-    def __iter__(self):
-        order = np.random.default_rng((self.seed, self.epoch, self.length)).permutation(self.length)
-        return ((self.epoch, int(index)) for index in order)
+    def deal(self, batch: Sequence[int]) -> list[list[int]]:
+        """The images of each part; none where there are fewer images than parts in all."""
+        return [batch[self.rank * self.parts + part :: self.processes * self.parts] for part in range(self.parts)]
 
 
-def training_batches(dataset: TrainingSet, epoch: int, batch: int, workers: int) -> DataLoader:
-    """Batches (images [B, 3, S, S], targets [B, 1, S, S]) of one epoch, the last one possibly smaller."""
-    order = EpochOrder(len(dataset), dataset.seed, epoch)
-    return DataLoader(dataset, batch, sampler=order, num_workers=workers, pin_memory=torch.cuda.is_available())
+ALL = Share()
+
+
+def epoch_batches(length: int, seed: int, epoch: int, batch: int) -> list[list[int]]:
+    """0 to `length` - 1 in an order drawn from (seed, epoch, length), in batches, the last one possibly smaller."""
+    order = np.random.default_rng((seed, epoch, length)).permutation(length).tolist()
+    return [order[start : start + batch] for start in range(0, length, batch)]
+
+
+def training_batches(
+    dataset: TrainingSet, epoch: int, batches: Sequence[Sequence[int]], share: Share, workers: int
+) -> DataLoader:
+    """The parts, images [B, 3, S, S] and targets [B, 1, S, S], of this share of some batches of an epoch.
+
+    An empty part is replaced by one image, which the caller does not count: all processes must take part in a step.
+    """
+    parts = [part or batch[:1] for batch in batches for part in share.deal(batch)]
+    keys = [[(epoch, index) for index in part] for part in parts]
+    pinned = torch.cuda.is_available()
+    return DataLoader(dataset, batch_sampler=keys, num_workers=workers, pin_memory=pinned)
 
 
 def evaluation_images(split: PackedSplit, numbers: Sequence[int]) -> torch.Tensor:

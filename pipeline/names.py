@@ -8,7 +8,8 @@ Validation = Literal["held_out", "released"]
 PromptKind = Literal["sapg", "reflection_axis", "symmetry_axes", "objects_25", "random_letters", "none"]
 UpsamplerKind = Literal["equivariant", "plain"]
 Group = Literal["C4", "C8", "C16", "D4", "D8"]  # C: rotations; D: rotations and reflections
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
+TowerUse = Literal["trained", "frozen"]
 Schedule = Literal["exp", "constant", "step", "cos"]
 
 # Test set -> the data sets whose test images it holds.

@@ -111,13 +111,14 @@ def _header(**tensors: tuple[str, list[int]]) -> bytes:
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """The samples of one file, which stays closed between two of them."""
+    """The samples of one file, which stays closed between two of them; with `chosen`, only those of these numbers."""
 
     path: Path
     task: str
+    chosen: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
-        return self._tensors["images"][1][0]
+        return self._tensors["images"][1][0] if self.chosen is None else len(self.chosen)
 
     @property
     def dataset(self) -> str:
@@ -129,26 +130,32 @@ class PackedSplit:
         """Side S of the square images in pixels."""
         return self._tensors["images"][1][1]
 
+    def excerpt(self, numbers: Iterable[int]) -> "PackedSplit":
+        """The split of only these samples."""
+        return PackedSplit(self.path, self.task, tuple(self._stored(number) for number in numbers))
+
     def name(self, number: int) -> str:
         """Name of a sample, unique within the split."""
         return self.record(number)["name"]
 
     def image(self, number: int) -> np.ndarray:
         """uint8 RGB [S, S, 3]."""
+        number = self._stored(number)
         return self._read("images", number, number + 1)[0]
 
     def target(self, number: int) -> np.ndarray:
         """float32 [S, S] in 0..1."""
+        top, number = self.record(number)["top"], self._stored(number)
         (first, run, _), (end, last, _) = self._read("bounds", number, number + 2)
         target = np.zeros(self.size**2, np.float32)
         target[self._read("where", first, end)] = self._read("values", first, end)
-        top = self.record(number)["top"]
         for start, stop in self._read("edges", run, last).reshape(-1, 2):
             target[start:stop] = top
         return target.reshape(self.size, self.size)
 
     def record(self, number: int) -> dict:
         """What is known of a sample: name, file, height, width, annotation as a dict, top."""
+        number = self._stored(number)
         first, end = self._read("bounds", number, number + 2)[:, 2]
         return json.loads(self._read("records", first, end).tobytes())
 
@@ -171,6 +178,10 @@ class PackedSplit:
         channels = torch.from_numpy(self.image(number)).permute(2, 0, 1).float()
         native = torch.stack([self.letterbox(number).native(channel) for channel in channels])
         return native.round().byte().permute(1, 2, 0).numpy()
+
+    def _stored(self, number: int) -> int:
+        """The number of a sample within the file."""
+        return number if self.chosen is None else self.chosen[number]
 
     def _read(self, name: str, first: int, end: int) -> np.ndarray:
         """A copy of entries `first` to `end` of a tensor. IndexError where there are none of these numbers."""

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ParamsError
-from pipeline.names import Group, Precision, PromptKind, Schedule, Task, UpsamplerKind, Validation
+from pipeline.names import Group, Precision, PromptKind, Schedule, Task, TowerUse, UpsamplerKind, Validation
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -77,6 +77,7 @@ class DecoderParams(_Section):
 
     upsampler: UpsamplerKind
     group: Group
+    layers: Literal[1, 2, 4]
     width: Annotated[int, Field(ge=4, multiple_of=4, strict=True)]
 
 
@@ -86,12 +87,18 @@ class TrainParams(_Section):
     datasets: Annotated[tuple[Literal["dendi", "sdrw", "ldrs", "nyu", "own"], ...], Field(min_length=1)]
     epochs: Count
     batch: Count
+    accumulate: Count
+    image_tower: TowerUse
+    text_tower: TowerUse
+    layer_decay: Share
     schedule: Schedule
     decay: Share
     warmup: Annotated[int, Field(ge=0, strict=True)]
-    alpha: Annotated[float, Field(lt=1)]
+    alpha: Annotated[float, Field(lt=1)] | Literal["balanced"]
     gamma: Annotated[float, Field(ge=0)]
+    ema: Annotated[float, Field(ge=0, lt=1)]
     validate_every: Count
+    overfit: Annotated[int, Field(ge=0, strict=True)]
     workers: Annotated[int, Field(ge=0, strict=True)]
     precision: Precision
     compile: Annotated[bool, Field(strict=True)]
@@ -187,6 +194,12 @@ def _cross_checks(params: Params) -> list[str]:
         f"backbones.{name}.blocks: must rise strictly; got {list(entry.blocks)}"
         for name, entry in params.backbones.items() if list(entry.blocks) != sorted(set(entry.blocks))
     ]  # fmt: skip
+    if params.decoder.width % 2**params.decoder.layers:
+        faults.append(
+            f"decoder.width: must be divisible by {2**params.decoder.layers} with {params.decoder.layers} layers"
+        )
+    if params.train.text_tower == "trained" and params.prompts.kind == "none":
+        faults.append("train.text_tower: there is no text to train with prompts.kind: none; set it to frozen")
     if all(name == "nyu" for name in params.train.datasets):
         faults.append("train.datasets: nyu has no validation images; add dendi, sdrw, ldrs or own")
     return faults

@@ -7,19 +7,23 @@ import torch
 from tqdm import tqdm
 
 from pipeline.clipsym import CLIPSym
-from pipeline.loading import evaluation_images
+from pipeline.loading import ALL, Share, evaluation_images
 from pipeline.packing import PackedSplit
 from pipeline.scoring.f1 import F1Counts, count
 
 
 @torch.no_grad()
-def heat_maps(model: CLIPSym, split: PackedSplit, batch: int, description: str) -> Iterator[tuple[int, np.ndarray]]:
+def heat_maps(
+    model: CLIPSym, split: PackedSplit, batch: int, description: str, share: Share = ALL
+) -> Iterator[tuple[int, np.ndarray]]:
     """Pairs of a sample's number and its heat map, float32 [height, width] in 0..1 at native size.
 
-    The model must be in evaluation mode; it is used on the device where it lies.
+    The model must be in evaluation mode; it is used on the device where it lies. Processes share whole batches, so
+    that every image stays in the same company, and its heat map the same to the last bit.
     """
-    with tqdm(total=len(split), desc=description, unit="image", leave=False) as bar:
-        for start in range(0, len(split), batch):
+    starts = range(0, len(split), batch)[share.rank :: share.processes]
+    with tqdm(total=len(split) // share.processes, desc=description, unit="image", leave=False) as bar:
+        for start in starts:
             numbers = range(start, min(start + batch, len(split)))
             squares = model(evaluation_images(split, numbers).to(model.device)).sigmoid().float().cpu()
             for number, square in zip(numbers, squares[:, 0]):
@@ -27,10 +31,10 @@ def heat_maps(model: CLIPSym, split: PackedSplit, batch: int, description: str) 
                 bar.update()
 
 
-def score(model: CLIPSym, splits: list[PackedSplit], batch: int, description: str) -> F1Counts:
-    """The F1 counts of all samples of these splits."""
+def score(model: CLIPSym, splits: list[PackedSplit], batch: int, description: str, share: Share = ALL) -> F1Counts:
+    """The F1 counts of all samples of these splits, or of a share of them."""
     total = F1Counts.zero()
     for split in splits:
-        for number, heat_map in heat_maps(model, split, batch, description):
+        for number, heat_map in heat_maps(model, split, batch, description, share):
             total += count(heat_map, split.mask(number))
     return total

@@ -9,6 +9,8 @@ from safetensors import SafetensorError, safe_open
 from pipeline.errors import CheckpointError
 from pipeline.params import Params
 
+RECORD = "record"  # the header's entry
+
 
 @dataclass(frozen=True)
 class ModelRecord:
@@ -29,10 +31,9 @@ def load_record(path: Path) -> ModelRecord:
     """The record in a checkpoint's header. Raises CheckpointError."""
     try:
         with safe_open(path, framework="np") as file:
-            header = file.metadata() or {}
-        fields = {key: json.loads(header[key]) for key in ModelRecord.__dataclass_fields__}
+            fields = json.loads((file.metadata() or {})[RECORD])
         return ModelRecord(**{**fields, "params": Params.model_validate(fields["params"])})
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:  # ValueError: of json and of pydantic
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:  # ValueError: of json and of pydantic
         raise CheckpointError(f"{path}: not a checkpoint of this project: {error}") from None

@@ -1,83 +1,119 @@
-"""The training loop (METHOD section 6), to be read from top to bottom."""
+"""The training (METHOD section 6), to be read from top to bottom."""
 
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import torch
-from dvclive import Live
-from tqdm import tqdm
+from lightning_fabric import Fabric
 
-from pipeline.backbones.catalogue import embed_prompts
-from pipeline.checkpoints import build_model, save_model
-from pipeline.clipsym import CLIPSym, best_device
+from pipeline.backbones.catalogue import build_text_tower, embed_prompts
+from pipeline.checkpoints import build_model
+from pipeline.clipsym import CLIPSym
+from pipeline.engine import share_of, start, summed
 from pipeline.errors import DataError
-from pipeline.loading import TrainingSet, training_batches
-from pipeline.loss import alpha_focal
+from pipeline.interruption import stop_wish
+from pipeline.journal import open_journal
+from pipeline.loading import TrainingSet, epoch_batches
 from pipeline.names import TEST_SETS
 from pipeline.packing import PackedSplit
 from pipeline.params import Params
 from pipeline.prediction import score
 from pipeline.prompts import draw, read_vocabulary
-from pipeline.records import ModelRecord
-from pipeline.schedules import factor
+from pipeline.records import ModelRecord, load_record
+from pipeline.resumption import Checkpoint, fingerprint, repository
+from pipeline.run import Run
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts
+from pipeline.trainer import Trainer
 
 
 def train(params: Params, training: list[PackedSplit], validation: list[PackedSplit], folder: Path) -> ModelRecord:
     """Train; leave in `folder` the weights of the best validation F1 (`model.safetensors`) and the curves (`live/`).
 
-    Runs on a GPU when there is one. Raises DataError when there is nothing to train on or to validate with.
+    A run that was killed goes on where its last checkpoint was written. Raises DataError when there is nothing to
+    train on or to validate with, CheckpointError when there is no room, TrainingError when the loss is no number,
+    Interrupted after SIGINT or SIGTERM.
     """
-    dataset = TrainingSet(training, params.seed)
-    if not len(dataset):
-        raise DataError(f"no training images for task {params.task} in {', '.join(params.train.datasets)}")
-    if not any(len(split) for split in validation):
-        raise DataError(f"no validation images for task {params.task} in {', '.join(params.train.datasets)}")
-    torch.manual_seed(params.seed)
-    device = best_device()
-    model, prompts = new_model(params)
-    model.to(device)
-    if params.train.compile and device.type == "cuda":  # on the CPU it was slower than the paths made for it
-        model.compile()
-    optimiser = torch.optim.Adam(
-        [
-            {"params": [p for p in model.image_tower.parameters() if p.requires_grad], "top": params.chosen.tower_lr},
-            {"params": list(model.decoder.parameters()), "top": params.chosen.decoder_lr},
-        ]
-    )
-    recipe, best = params.train, None
-    with Live(str(folder / "live"), dvcyaml=None, report=None, save_dvc_exp=False) as live:
-        for epoch in range(1, recipe.epochs + 1):
-            scale = factor(recipe.schedule, epoch, recipe.epochs, recipe.decay, recipe.warmup)
-            for group in optimiser.param_groups:
-                group["lr"] = group["top"] * scale
-            batches = training_batches(dataset, epoch, recipe.batch, recipe.workers)
-            live.log_metric("loss", _train_epoch(model, optimiser, batches, params, f"epoch {epoch}/{recipe.epochs}"))
-            live.log_metric("lr_scale", scale)
-            if epoch % recipe.validate_every == 0 or epoch == recipe.epochs:
-                f1, thresholds = _validate(model.eval(), validation, recipe.batch)
-                live.log_metric("validation_f1", f1)
-                if best is None or f1 > best.validation_f1:
-                    best = ModelRecord(params, prompts, epoch, f1, thresholds)
-                    save_model(folder / "model.safetensors", model, best)
-            live.next_step()
-    return best
+    for name, splits in (("training", training), ("validation", validation)):
+        if not any(len(split) for split in splits):
+            raise DataError(f"no {name} images for task {params.task} in {', '.join(params.train.datasets)}")
+    key = fingerprint(params, [*training, *validation])
+    if params.train.overfit:
+        training = validation = first_batches(training, params)
+    dataset = TrainingSet(training, params.seed, augmented=not params.train.overfit)
+    fabric, checkpoint, journal = start(params.train.precision), Checkpoint(key), None
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(checkpoint.locked(wait=fabric.world_size == 1))
+        wish = stack.enter_context(stop_wish())
+        model, prompts = new_model(params)
+        run = Run(fabric, params, model)
+        if (state := checkpoint.load()) is not None:
+            run.restore(state)
+            fabric.print(f"going on in epoch {run.epoch} after step {run.step}, from {checkpoint.folder}")
+        if fabric.is_global_zero:
+            logs = repository() / "logs" / f"{folder.name}-{key}"
+            journal = stack.enter_context(open_journal(folder / "live", logs, run.history))
+        trainer = Trainer(run, fabric, params, dataset, checkpoint, wish)
+        while run.epoch <= params.train.epochs:
+            figures = trainer.train_epoch()
+            if run.epoch % params.train.validate_every == 0 or run.epoch == params.train.epochs:
+                kept = run.evaluated()
+                f1, thresholds = _validate(kept, validation, params.train.batch, fabric)
+                figures["validation_f1"] = f1
+                if f1 > run.best_f1:
+                    run.best, run.best_f1 = run.epoch, f1
+                    if fabric.is_global_zero:
+                        checkpoint.save_best(kept, ModelRecord(params, prompts, run.epoch, f1, thresholds))
+                if journal:
+                    journal.pictures(run.epoch, kept, validation, params.train.batch)
+            if journal:
+                journal.epoch(run.epoch, figures)
+            run.end_epoch(figures)
+        trainer.report()
+        if fabric.is_global_zero:
+            shutil.copyfile(checkpoint.best(run.best), folder / "model.safetensors")
+            checkpoint.discard()
+        fabric.barrier()
+    return load_record(folder / "model.safetensors")
 
 
 def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
-    """A model with a pretrained image tower and a fresh decoder, and the prompts drawn for it."""
+    """A model with pretrained towers and a fresh decoder, and the prompts drawn for it."""
+    torch.manual_seed(params.seed)
     vocabulary = read_vocabulary(params.prompts.vocabulary)
     prompts = draw(params.prompts.kind, params.prompts.count, params.prompts.words, vocabulary, params.seed)
-    return build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True), prompts
+    model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
+    if params.train.image_tower == "frozen":
+        model.image_tower.requires_grad_(False)
+    if params.train.text_tower == "trained":
+        model.text_tower = build_text_tower(params.chosen, prompts)
+    return model, prompts
 
 
-def _validate(model: CLIPSym, validation: list[PackedSplit], batch: int) -> tuple[float, dict[str, float]]:
+def first_batches(training: list[PackedSplit], params: Params) -> list[PackedSplit]:
+    """The samples of the first `train.overfit` batches of the first epoch."""
+    recipe, dataset = params.train, TrainingSet(training, params.seed)
+    batches = epoch_batches(len(dataset), params.seed, 1, recipe.batch)[: recipe.overfit]
+    places = sorted((training.index(split), number) for batch in batches for split, number in map(dataset.place, batch))
+    chosen = {place: tuple(number for split, number in places if split == place) for place, _ in places}
+    return [training[place].excerpt(numbers) for place, numbers in chosen.items()]
+
+
+def _validate(
+    model: CLIPSym, validation: list[PackedSplit], batch: int, fabric: Fabric
+) -> tuple[float, dict[str, float]]:
     """The mean over the data sets of their max F1, and each test set's best threshold on its validation images.
 
     Each data set counts alike: summed pixels would follow the set with the largest filled discs. A test set without
     validation images of its own takes the threshold that is best on all of them.
     """
-    counts = {split.dataset: score(model, [split], batch, f"validation {split.dataset}") for split in validation}
+    share = share_of(fabric)
+    counts = {
+        split.dataset: summed(fabric, score(model, [split], batch, f"validation {split.dataset}", share))
+        for split in validation
+    }
     marked = {dataset: found for dataset, found in counts.items() if found.best is not None}
     if not marked:
         raise DataError("the validation images hold no marks, so that no epoch can be called best")
@@ -86,21 +122,3 @@ def _validate(model: CLIPSym, validation: list[PackedSplit], batch: int) -> tupl
         own = [marked[dataset] for dataset in datasets if dataset in marked] or marked.values()
         thresholds[test_set] = float(THRESHOLDS[sum(own, F1Counts.zero()).best])
     return float(np.mean([found.f1.max() for found in marked.values()])), thresholds
-
-
-def _train_epoch(
-    model: CLIPSym, optimiser: torch.optim.Optimizer, batches: torch.utils.data.DataLoader, params: Params, title: str
-) -> float:
-    """One pass over the batches; the mean loss."""
-    model.train()
-    device, total = model.device, 0.0
-    with tqdm(batches, desc=title, unit="batch") as bar:
-        for number, (images, targets) in enumerate(bar, start=1):
-            images, targets = images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
-            loss = alpha_focal(model(images), targets, params.train.alpha, params.train.gamma).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item()
-            bar.set_postfix(loss=f"{total / number:.5f}")
-    return total / number

@@ -24,6 +24,9 @@ with warnings.catch_warnings():
 _numerical.randomized_svd = None
 
 
+FACTOR = {1: 16, 2: 4, 4: 2}  # by the number of layers: how much finer each makes the grid
+
+
 class SteerableConv(enn.R2Conv):
     """A 3x3 convolution between fields whose state is its weights and bias, in training and evaluation alike.
 
@@ -61,24 +64,32 @@ class SteerableConv(enn.R2Conv):
 
 
 class EquivariantUpsampler(nn.Module):
-    """Lifting convolution, twice (bilinear x4, convolution, ReLU), projection to one invariant channel.
+    """Lifting convolution, in each layer (bilinear upsampling, convolution, ReLU), projection to one invariant channel.
 
     Turning the input by an angle of the group turns the output, exactly for multiples of 90 degrees.
     """
 
-    def __init__(self, width: int, group: Group) -> None:
+    def __init__(self, width: int, group: Group, layers: int) -> None:
         super().__init__()
         space = group_space(group)
         scalar, regular = space.trivial_repr, space.regular_repr
-        wide, half, quarter = (enn.FieldType(space, n * [regular]) for n in (width, width // 2, width // 4))
-        self.lifting = SteerableConv(enn.FieldType(space, width * [scalar]), wide)
-        self.upsampler = nn.ModuleDict({"1": SteerableConv(wide, half), "4": SteerableConv(half, quarter)})
-        self.pool = SteerableConv(quarter, enn.FieldType(space, [scalar]))
+        fields = [enn.FieldType(space, (width >> halved) * [regular]) for halved in range(layers + 1)]
+        self.factor = FACTOR[layers]
+        self.lifting = SteerableConv(enn.FieldType(space, width * [scalar]), fields[0])
+        self.upsampler = nn.ModuleDict(
+            {str(3 * k + 1): SteerableConv(*fields[k : k + 2]) for k in range(layers)}  # 0: interpolation, 2: ReLU
+        )
+        self.pool = SteerableConv(fields[-1], enn.FieldType(space, [scalar]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, D, h, w] -> logits [B, 1, 16 h, 16 w]."""
+        x = self.lifting(x)
+        if self.factor != 4:
+            for convolution in self.upsampler.values():
+                x = convolution(finer(x, self.factor)).relu_()
+            return self.pool(x)
         first, second = self.upsampler.values()
-        x = interleaved(conv_after_x4(self.lifting(x), *first.expanded()).relu_())
+        x = interleaved(conv_after_x4(x, *first.expanded()).relu_())
         x = conv_after_x4(x, *second.expanded()).relu_()
         return conv_of_interleaved(x, *self.pool.expanded())
 
@@ -86,15 +97,28 @@ class EquivariantUpsampler(nn.Module):
 class PlainUpsampler(nn.ModuleDict):
     """Ordinary convolutions of the same shape (the paper's non-equivariant ablation)."""
 
-    def __init__(self, width: int) -> None:
-        shapes = {"0": (width, width // 2), "3": (width // 2, width // 4), "6": (width // 4, 1)}
-        super().__init__({name: nn.Conv2d(*channels, 3, padding=1) for name, channels in shapes.items()})
+    def __init__(self, width: int, layers: int) -> None:
+        widths = [*(width >> halved for halved in range(layers + 1)), 1]
+        super().__init__(
+            {str(3 * k): nn.Conv2d(*widths[k : k + 2], 3, padding=1) for k in range(layers + 1)}  # 1: ReLU, 2: finer
+        )
+        self.factor = FACTOR[layers]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, D, h, w] -> logits [B, 1, 16 h, 16 w]."""
-        x = self["0"](x).relu_()
-        x = interleaved(conv_after_x4(x, self["3"].weight, self["3"].bias).relu_())
-        return interleaved(conv_after_x4(x, self["6"].weight, self["6"].bias))
+        first, *others = self.values()
+        x = first(x)
+        for convolution in others:
+            if self.factor == 4:
+                x = interleaved(conv_after_x4(x.relu_(), convolution.weight, convolution.bias))
+            else:
+                x = convolution(finer(x.relu_(), self.factor))
+        return x
+
+
+def finer(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """[B, C, h, w] -> [B, C, factor * h, factor * w], bilinear with half-pixel centres."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def conv_after_x4(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -199,9 +223,9 @@ def taps_to_line(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return torch.tensor(finer, dtype=dtype, device=device).div(8).unfold(0, 3, 1).transpose(1, 2)
 
 
-def build_upsampler(kind: UpsamplerKind, width: int, group: Group) -> nn.Module:
-    """The upsampler by name; `group` matters to the equivariant one only."""
-    return EquivariantUpsampler(width, group) if kind == "equivariant" else PlainUpsampler(width)
+def build_upsampler(kind: UpsamplerKind, width: int, group: Group, layers: int) -> nn.Module:
+    """The upsampler by name; `group` matters to the equivariant one only. `width` is divisible by 2^`layers`."""
+    return EquivariantUpsampler(width, group, layers) if kind == "equivariant" else PlainUpsampler(width, layers)
 
 
 def group_space(group: Group) -> gspaces.GSpace2D:

@@ -1,14 +1,20 @@
-"""How a stage is called: an error of ours is one message and exit code 1, not a traceback."""
+"""How a stage is called: an error of ours is one message and exit code 1, not a traceback.
+
+A stage that a signal stopped exits as shells say it: 130 for SIGINT (Ctrl-C), 143 for SIGTERM.
+"""
 
 import sys
 from collections.abc import Callable
 
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
 
 
 def run_stage(stage: Callable[..., None]) -> None:
     """Call the stage with the words of the command line."""
     try:
         stage(*sys.argv[1:])
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + stop.signal)
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")

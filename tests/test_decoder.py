@@ -15,7 +15,7 @@ GRID, WIDTHS, TEXT_WIDTH, PROMPTS, WIDTH = (2, 3), [5, 6, 7], 9, 4, 8
 def decoder(text=True, kind="equivariant"):
     torch.manual_seed(0)
     text_width, prompts = (TEXT_WIDTH, PROMPTS) if text else (None, 1)
-    module = Decoder(WIDTHS, text_width, prompts, WIDTH, kind, "C4").double()
+    module = Decoder(WIDTHS, text_width, prompts, WIDTH, kind, "C4", 2).double()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if "layer_norm" in name or name.endswith("bias"):

@@ -77,7 +77,7 @@ def test_rotation_is_scored_at_centres(tmp_path):
 def test_overlay_shows_truth_in_green_and_heat_in_colour():
     image, heat, truth = np.full((20, 30, 3), 90, np.uint8), np.zeros((20, 30), np.float32), np.zeros((20, 30), bool)
     heat[5, 5], truth[10, 20] = 1, True
-    picture = figures.overlay(image, heat, truth, thickness=2)
+    picture = figures.overlay(image, heat, truth, "reflection")
     assert tuple(picture[10, 22]) == figures.TRUTH and tuple(picture[10, 23]) == (90, 90, 90)
     assert tuple(picture[10, 20]) == figures.TRUTH and tuple(picture[0, 0]) == (90, 90, 90)
     right = picture[:, 30 + figures.GAP :]

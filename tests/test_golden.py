@@ -122,7 +122,7 @@ def test_decoder(golden, upsampler):
     features = [tensors[f"input.activation.{number}"] for number in range(3)]
     text, expected = tensors["input.text_embeddings"], tensors["expected.logits"]
     width, side = tensors["reduces.0.weight"].shape[0], expected.shape[-1] // 16
-    decoder = Decoder([f.shape[-1] for f in features], text.shape[1], len(text), width, upsampler, "C8")
+    decoder = Decoder([f.shape[-1] for f in features], text.shape[1], len(text), width, upsampler, "C8", 2)
     weights = {name: value for name, value in tensors.items() if not name.startswith(("input.", "expected."))}
     decoder.load_state_dict(from_released(weights))
     for mode in (False, True):

