@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test smoke bench lock
+.PHONY: repro test smoke compare bench lock
 
 repro: $(READY)
 	dvc repro
@@ -19,6 +19,11 @@ test: $(READY)
 
 smoke: $(READY)  ## the whole graph with few images and a tiny model, in a temporary clone
 	tests/smoke.sh
+
+TARGET ?= main
+MAX_DROP ?= 1.0
+compare: $(READY)  ## metrics beside those of a Git revision: make compare TARGET=origin/main MAX_DROP=0.5
+	@python -m stages.compare '$(TARGET)' --max-drop '$(MAX_DROP)'
 
 bench: $(READY)  ## fast paths beside plain ones: 17 minutes on two cores, 20 GB of memory
 	python -m benchmarks.speed > benchmarks/results.tmp

@@ -1,0 +1,64 @@
+"""Metrics of two versions of the project side by side: which are missing, which F1 fell."""
+
+import math
+
+F1 = ("max_f1", "f1_at_validation_threshold")  # how their keys end, other than those of the baselines
+ROUNDING = 1e-9  # of a difference between two F1
+
+
+def failures(old: dict, new: dict, target: str, max_drop: float) -> list[str]:
+    """What speaks against the metrics `new`, of this checkout, beside `old`, of the Git revision `target`; Markdown.
+
+    Both are {file: its nested metrics, or a string that says why they cannot be read}. An F1 may fall by `max_drop`
+    points, hundredths.
+    """
+    found = []
+    for file in sorted({*old, *new}):
+        before, after = (metrics.get(file, "not a metric of dvc.yaml") for metrics in (old, new))
+        if isinstance(before, str):
+            found.append(f"`{file}` is missing at {target}: {before}")
+        if isinstance(after, str):
+            found.append(f"`{file}` is missing here: {after}")
+        if isinstance(before, str) or isinstance(after, str):
+            continue
+        before, after = flatten(before), flatten(after)
+        for key, (was, now) in missing(before, after).items():
+            found.append(f"`{file}` `{key}`: {was} at {target}, {now} here")
+        for key, (was, now) in fallen(before, after, max_drop).items():
+            lost = f"{100 * (was - now):.2f} points lost, {max_drop} allowed"
+            found.append(f"`{file}` `{key}` fell from {100 * was:.2f} to {100 * now:.2f}: {lost}")
+    return found
+
+
+def flatten(metrics: dict, prefix: str = "") -> dict[str, object]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    flat = {}
+    for key, value in metrics.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def missing(old: dict, new: dict) -> dict[str, tuple[str, str]]:
+    """{key: what it is in each} of the flat metrics that are missing in either.
+
+    So is what is null, or no number, in one only, and what is not finite.
+    """
+    kinds = {key: (_kind(old, key), _kind(new, key)) for key in old | new}
+    return {key: (was, now) for key, (was, now) in kinds.items() if was != now or was == "not finite"}
+
+
+def fallen(old: dict, new: dict, max_drop: float) -> dict[str, tuple[float, float]]:
+    """{key: both values} of the F1, from 0 to 1, among flat metrics that fell by more than `max_drop` points."""
+    shared = [key for key in old if key.endswith(F1) and _kind(old, key) == _kind(new, key) == "a number"]
+    return {key: (old[key], new[key]) for key in shared if old[key] - new[key] > max_drop / 100 + ROUNDING}
+
+
+def _kind(metrics: dict, key: str) -> str:
+    value = metrics.get(key)
+    if key not in metrics:
+        return "missing"
+    if value is None:
+        return "null"
+    if not isinstance(value, int | float):
+        return "no number"
+    return "a number" if math.isfinite(value) else "not finite"
