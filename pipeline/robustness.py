@@ -6,9 +6,9 @@ size. As padding takes part, the F1 of `identity` can differ a little from that 
 compared with each other.
 
 Consistency compares T model(x) with model(T x), and T decoder(f) with decoder(T f), f being the image tower's
-features on their grid; a class token stays as it is. All that is fed in is blackened outside the inscribed disc, which T
-maps onto itself, and compared within it, so that nothing but the model makes a difference. It is measured at the
-output's own size.
+features on their grid; a class token stays as it is, and products are in float32. What is fed in is black outside the
+inscribed disc, which T maps onto itself, and compared within it, so that nothing but the model makes a difference. It
+is measured at the output's own size.
 """
 
 from collections.abc import Callable, Sequence
@@ -113,8 +113,10 @@ def consistency(
     straight, sums = function(maps).sigmoid().float(), {}
     region = disc(straight.shape[-1], margin).numpy()
     for name in TRANSFORMATIONS:
-        first = function([transformed(part, name, degrees) for part in maps]).sigmoid().float()
-        pairs = zip(first[:, 0].cpu().numpy(), transformed(straight, name, degrees)[:, 0].cpu().numpy())
+        first, second = straight, transformed(straight, name, degrees)
+        if name != "identity":
+            first = function([transformed(part, name, degrees) for part in maps]).sigmoid().float()
+        pairs = zip(first[:, 0].cpu().numpy(), second[:, 0].cpu().numpy())
         sums[name] = sum((compare(*pair, region, threshold) for pair in pairs), ConsistencySums.zero())
     return sums
 
