@@ -4,8 +4,9 @@ The comments in params.yaml say what each key means; no default stands here.
 """
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +15,10 @@ from pipeline.errors import ParamsError
 from pipeline.names import Group, Precision, PromptKind, Schedule, Task, TowerUse, UpsamplerKind, Validation
 
 Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Value = TypeVar("Value")
+Axis = Annotated[tuple[Value, ...], Field(min_length=1)]
 
 
 class _Section(BaseModel):
@@ -114,17 +118,31 @@ class EvaluateParams(_Section):
 class AblationParams(_Section):
     """The axes of the grid and the size of its runs."""
 
-    backbone: Annotated[tuple[str, ...], Field(min_length=1)]
-    prompts: Annotated[tuple[PromptKind, ...], Field(min_length=1)]
-    upsampler: Annotated[tuple[UpsamplerKind, ...], Field(min_length=1)]
+    backbone: Axis[str]
+    prompts: Axis[PromptKind]
+    upsampler: Axis[UpsamplerKind]
     input_size: Annotated[int, Field(ge=32, strict=True)]
     epochs: Count
+
+
+class PresetParams(_Section):
+    """The values that the axes of ablation/dvc.yaml take."""
+
+    seeds: Axis[Seed]
+    backbones: Axis[str]
+    kinds: Axis[PromptKind]
+    counts: Axis[Count]
+    words: Axis[Count]
+    towers: Axis[TowerUse]
+    upsamplers: Axis[UpsamplerKind]
+    groups: Axis[Group]
+    options: Axis[str]
 
 
 class Params(_Section):
     """All of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0, strict=True)]
+    seed: Seed
     data: Literal["embedded", "published"]
     task: Task
     backbone: str
@@ -137,6 +155,7 @@ class Params(_Section):
     train: TrainParams
     evaluate: EvaluateParams
     ablation: AblationParams
+    presets: PresetParams
     backbones: dict[str, BackboneParams]
 
     @property
@@ -144,22 +163,22 @@ class Params(_Section):
         """The catalogue entry that `backbone` names."""
         return self.backbones[self.backbone]
 
-    def cell(self, backbone: str, prompts: PromptKind, upsampler: UpsamplerKind) -> "Params":
-        """These parameters with those of one cell of the ablation grid in their place."""
-        entry = self.backbones[backbone].model_copy(update={"input_size": self.ablation.input_size})
+    def short(self) -> "Params":
+        """These parameters as those of a short run of the ablation: on DENDI, at its input size."""
+        entry = self.chosen.model_copy(update={"input_size": self.ablation.input_size})
         return self.model_copy(
             update={
-                "backbone": backbone,
-                "backbones": {**self.backbones, backbone: entry},
-                "prompts": self.prompts.model_copy(update={"kind": prompts}),
-                "decoder": self.decoder.model_copy(update={"upsampler": upsampler}),
+                "backbones": {**self.backbones, self.backbone: entry},
                 "train": self.train.model_copy(update={"datasets": ("dendi",), "epochs": self.ablation.epochs}),
             }
         )
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """The parameters in a file. Raises ParamsError with one line for each key that is wrong."""
+def load_params(path: Path = Path("params.yaml"), changes: Sequence[str] = ()) -> Params:
+    """The parameters in a file, with some changes, each like `train.ema=0.99`.
+
+    Raises ParamsError with one line for each key that is wrong.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -168,6 +187,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise ParamsError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: expected a mapping of keys to values")
+    for change in changes:
+        content = changed(content, change)
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
@@ -178,10 +199,32 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     return params
 
 
+def changed(content: dict, change: str) -> dict:
+    """The content of params.yaml with the value of one key replaced; `change` is like `train.ema=0.99`, in YAML."""
+    key, equals, value = change.partition("=")
+    if not equals:
+        raise ParamsError(f"{change!r}: expected key=value, such as train.ema=0.99")
+    first, _, rest = key.partition(".")
+    if not rest:
+        return {**content, first: yaml.safe_load(value)}
+    section = content.get(first)
+    if not isinstance(section, dict):
+        raise ParamsError(f"{change!r}: there is no section {first!r}; allowed: {', '.join(_sections(content))}")
+    return {**content, first: changed(section, f"{rest}={value}")}
+
+
+def _sections(content: dict) -> list[str]:
+    return sorted(name for name, value in content.items() if isinstance(value, dict))
+
+
 def _cross_checks(params: Params) -> list[str]:
     """What no single key shows."""
     names = sorted(params.backbones)
-    chosen = {"backbone": [params.backbone], "ablation.backbone": params.ablation.backbone}
+    chosen = {
+        "backbone": [params.backbone],
+        "ablation.backbone": params.ablation.backbone,
+        "presets.backbones": params.presets.backbones,
+    }
     faults = [
         f"{key}: unknown backbone {name!r}; allowed: {', '.join(names)}{_suggestion(name, names)}"
         for key, values in chosen.items() for name in values if name not in params.backbones

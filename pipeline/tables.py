@@ -41,21 +41,18 @@ def main_table(summaries: dict[str, dict[str, dict]], comparable: bool) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def ablation_table(scores: list[dict], comparable: bool) -> pd.DataFrame:
-    """One row a cell of the grid; `comparable` as for `main_table`."""
-    rows = [
-        {
-            "backbone": cell["backbone"],
-            "prompts": cell["prompts"],
-            "upsampler": cell["upsampler"],
-            "task": cell["task"],
-            "max F1": 100 * cell["max_f1"],
-            "validation F1": 100 * cell["validation_f1"],
-        }
-        | ({"published, this change to CLIPSym": _published_cell(cell)} if comparable else {})
-        for cell in scores
-    ]
-    return pd.DataFrame(rows)
+def robustness_table(summaries: dict[str, dict[str, float | None]]) -> pd.DataFrame:
+    """One row a transformation, from the summaries of pipeline.robustness."""
+    headings = {
+        "max_f1": "max F1",
+        "f1_at_threshold": "F1 at validation threshold",
+        "model_disagreement": "inconsistency",
+        "model_mean_difference": "mean difference",
+        "decoder_disagreement": "inconsistency of the decoder",
+        "decoder_mean_difference": "its mean difference",
+    }
+    table = 100 * pd.DataFrame(summaries, dtype=float).T[list(headings)]
+    return table.rename(columns=headings).rename_axis("DENDI's test images").reset_index()
 
 
 def published(method: str, test_set: str, task: str) -> float | None:
@@ -67,14 +64,3 @@ def published(method: str, test_set: str, task: str) -> float | None:
 def to_markdown(table: pd.DataFrame) -> str:
     """A Markdown table with one decimal a figure and a dash where there is none."""
     return table.astype(object).where(table.notna(), None).to_markdown(index=False, floatfmt=".1f", missingval="-")
-
-
-def _published_cell(cell: dict) -> float | None:
-    """The paper's figure for the same change to its model, where it changed one thing at a time."""
-    change = cell["prompts"], cell["upsampler"]
-    names = {
-        ("sapg", "equivariant"): "CLIPSym",
-        ("none", "equivariant"): "CLIPSym, no text",
-        ("sapg", "plain"): "CLIPSym, plain upsampler",
-    }
-    return published(names[change], "dendi", cell["task"]) if change in names else None

@@ -1,31 +1,40 @@
-"""Stage `ablation`: one cell of the grid, trained and tested on DENDI, under models/ablation/CELL."""
+"""Stage `ablation`, and those of ablation/dvc.yaml: one cell, trained and tested on DENDI.
+
+`python -m stages.ablation PRESET/CELL key=value ...` works with these values in params.yaml's place, and leaves the
+model and its scores under models/ablation/PRESET/CELL.
+"""
 
 import json
 from pathlib import Path
 
+import yaml
+
+from pipeline.ablation import cell_scores
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
-from pipeline.prediction import score
 from pipeline.training import train
 from stages.command import run_stage
 
 
-def main(backbone: str, prompts: str, upsampler: str) -> None:
+def main(cell: str, *changes: str) -> None:
     """Train the cell and write its scores; F1 in 0..1."""
-    params = load_params().cell(backbone, prompts, upsampler)
-    folder, packed = Path("models/ablation") / f"{backbone}-{prompts}-{upsampler}", Path("data/packed/ablation")
+    params = load_params(changes=changes).short()
+    folder, packed = Path("models/ablation") / cell, Path("data/packed/ablation")
     training, validation, test = (
         packed_splits(packed, params.train.datasets, split, params.task) for split in ("train", "val", "test")
     )
     best = train(params, training, validation, folder)
     model, _ = load_model(folder / "model.safetensors")
-    counts = score(model.to(best_device()), test, params.train.batch, "test")
+    threshold = best.thresholds["dendi"]
     scores = {
-        "backbone": backbone, "prompts": prompts, "upsampler": upsampler, "task": params.task,
-        "max_f1": float(counts.f1.max()), "validation_f1": best.validation_f1, "epoch": best.epoch,
-    }  # fmt: skip
+        "changes": {key: yaml.safe_load(value) for key, _, value in (change.partition("=") for change in changes)},
+        "task": params.task,
+        **cell_scores(model.to(best_device()), test, params.train.batch, threshold, params.seed),
+        "validation_f1": best.validation_f1,
+        "epoch": best.epoch,
+    }
     (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
 
 

@@ -16,9 +16,10 @@ def main() -> None:
     summaries = {name: json.loads(Path("metrics", f"{name}.json").read_text()) for name in TEST_SETS}
     axes = params.ablation
     names = [f"{b}-{p}-{u}" for b in axes.backbone for p in axes.prompts for u in axes.upsampler]
-    cells = {name: json.loads(Path("models/ablation", name, "scores.json").read_text()) for name in names}
+    cells = {name: json.loads(Path("models/ablation/grid", name, "scores.json").read_text()) for name in names}
     record = load_record(Path("models/main/model.safetensors"))
-    write_report(params, record, summaries, list(cells.values()), Path("evaluation"), Path("report"))
+    turned = json.loads(Path("metrics/robustness.json").read_text())[params.task]
+    write_report(params, record, summaries, turned, list(cells.values()), Path("evaluation"), Path("report"))
     figures = {params.task: {name: {"max_f1": cell["max_f1"]} for name, cell in cells.items()}}
     Path("metrics/ablation.json").write_text(json.dumps(figures, indent=2) + "\n")
 

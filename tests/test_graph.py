@@ -6,16 +6,23 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
+from pipeline.ablation import cell_names
 from pipeline.names import TEST_SETS
 from pipeline.params import load_params
 
 PROJECT = Path(__file__).parents[1]
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
-STAGES = GRAPH["stages"]
-CARRIERS = {
-    PROJECT / f"{name}.py"
-    for name in ("pipeline/allocation", "pipeline/errors", "pipeline/names", "pipeline/params", "stages/command")
+PRESETS = yaml.safe_load((PROJECT / "ablation" / "dvc.yaml").read_text())
+STAGES = GRAPH["stages"] | PRESETS["stages"]
+EXPENSIVE = ["train", "ablation", *(name for name in PRESETS["stages"] if name != "table")]
+WITHOUT_EFFECT = {
+    *(
+        PROJECT / "pipeline" / f"{name}.py"
+        for name in ("allocation", "errors", "figures", "interruption", "names", "params", "resources")
+    ),
+    PROJECT / "stages" / "command.py",
 }
 
 
@@ -43,34 +50,43 @@ def script(stage):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_all_the_code_that_it_runs(name):
-    needed = {script(STAGES[name]), *imported(script(STAGES[name]))} - (set() if name == "check" else CARRIERS)
+    needed = {script(STAGES[name]), *imported(script(STAGES[name]))} - (set() if name == "check" else WITHOUT_EFFECT)
     listed = [PROJECT / dependency for dependency in STAGES[name]["deps"]]
     missing = [file for file in needed if not any(file == place or place in file.parents for place in listed)]
     assert not missing, f"{name}: add {sorted(str(file.relative_to(PROJECT)) for file in missing)} to its deps"
 
 
-@pytest.mark.parametrize("name", ["train", "ablation"])
+@pytest.mark.parametrize("name", EXPENSIVE)
 def test_an_expensive_stage_depends_on_no_code_that_it_does_not_run(name):
-    needed = {script(STAGES[name]), *imported(script(STAGES[name]))} - CARRIERS
+    needed = {script(STAGES[name]), *imported(script(STAGES[name]))} - WITHOUT_EFFECT
     listed = [PROJECT / dependency for dependency in STAGES[name]["deps"] if dependency.startswith(("pip", "stages"))]
     idle = [place for place in listed if not any(file == place or place in file.parents for file in needed)]
     assert not idle and PROJECT / "pipeline" not in listed
 
 
-@pytest.mark.parametrize("name", ["train", "ablation"])
+@pytest.mark.parametrize("name", EXPENSIVE)
 def test_an_expensive_stage_has_only_cached_outs(name):
     assert all(isinstance(out, str) for out in STAGES[name]["outs"])
 
 
-def test_metrics_are_kept_by_git_and_listed():
+@pytest.mark.parametrize(
+    ("graph", "item", "values", "others"),
+    [
+        (GRAPH, "test_set", TEST_SETS, ["metrics/robustness.json", "metrics/ablation.json", "metrics/data.json"]),
+        (PRESETS, "preset", PRESETS["stages"]["table"]["matrix"]["preset"], []),
+    ],
+    ids=["main", "presets"],
+)
+def test_metrics_are_kept_by_git_and_listed(graph, item, values, others):
     written = {
-        next(iter(out)).replace("${item.test_set}", test_set)
-        for stage in STAGES.values()
+        next(iter(out)).replace(f"${{item.{item}}}", value)
+        for stage in graph["stages"].values()
         for out in stage["outs"]
         if isinstance(out, dict) and next(iter(out.values())) == {"cache": False}
-        for test_set in TEST_SETS
+        for value in values
     }
-    assert set(GRAPH["metrics"]) == written == {f"metrics/{name}.json" for name in (*TEST_SETS, "ablation", "data")}
+    assert {path.removeprefix("../") for path in graph["metrics"]} == written and set(others) <= written
+    assert len(written) == len(values) + len(others)
 
 
 def test_the_matrices_cover_the_test_sets_and_the_grid():
@@ -78,7 +94,9 @@ def test_the_matrices_cover_the_test_sets_and_the_grid():
     axes = load_params(PROJECT / "params.yaml").ablation
     cells = list(product(axes.backbone, axes.prompts, axes.upsampler))
     assert len(cells) == len(set(cells)) > 1
-    assert STAGES["ablation"]["matrix"] == {key: f"${{ablation.{key}}}" for key in ("backbone", "prompts", "upsampler")}
+    assert GRAPH["stages"]["ablation"]["matrix"] == {
+        key: f"${{ablation.{key}}}" for key in ("backbone", "prompts", "upsampler")
+    }
 
 
 def test_every_parameter_is_a_dependency_of_some_stage():
@@ -86,3 +104,21 @@ def test_every_parameter_is_a_dependency_of_some_stage():
     listed = [key for stage in STAGES.values() for key in stage.get("params", [])]
     for key in params:
         assert any(entry.split(".")[0] == key for entry in listed), key
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS["stages"] if name != "table"])
+def test_a_preset_varies_by_seed_and_writes_where_its_table_reads(name):
+    stage = PRESETS["stages"][name]
+    cell = "-".join(f"${{item.{axis}}}" for axis in stage["matrix"])
+    assert list(stage["matrix"])[-1] == "seed" and stage["outs"] == [f"models/ablation/{name}/{cell}"]
+    assert stage["cmd"].split()[3] == f"{name}/{cell}" and name in PRESETS["stages"]["table"]["matrix"]["preset"]
+    params = load_params(PROJECT / "params.yaml")
+    assert len(set(cell_names(stage["matrix"], params))) == len(cell_names(stage["matrix"], params)) > 2
+
+
+def test_cell_names_are_those_of_dvc():
+    params = load_params(PROJECT / "params.yaml")
+    presets = {name: stage["matrix"] for name, stage in PRESETS["stages"].items() if name != "table"}
+    ours = {f"{name}@{cell}" for name, matrix in presets.items() for cell in cell_names(matrix, params)}
+    stages = Repo(PROJECT).stage.load_all(str(PROJECT / "ablation" / "dvc.yaml"))
+    assert ours == {stage.name for stage in stages if not stage.name.startswith("table@")}

@@ -1,0 +1,26 @@
+"""Stage `robustness`: the trained model on turned and mirrored test images of DENDI, under metrics/robustness.json."""
+
+import json
+from pathlib import Path
+
+from pipeline.checkpoints import load_model
+from pipeline.clipsym import best_device
+from pipeline.packing import packed_splits
+from pipeline.params import load_params
+from pipeline.robustness import robustness
+from stages.command import run_stage
+
+
+def main() -> None:
+    """Write F1 and consistency by transformation."""
+    params = load_params()
+    model, record = load_model(Path("models/main/model.safetensors"))
+    splits = packed_splits(Path("data/packed/model"), ("dendi",), "test", params.task)
+    threshold = record.thresholds["dendi"]
+    found = robustness(model.to(best_device()), splits, params.train.batch, threshold, params.seed)
+    figures = {params.task: {name: sums.summary(threshold) for name, sums in found.items()}}
+    Path("metrics/robustness.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)
