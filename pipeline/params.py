@@ -5,6 +5,7 @@ The comments in params.yaml say what each key means; no default stands here.
 
 import difflib
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -204,17 +205,18 @@ def changed(content: dict, change: str) -> dict:
     key, equals, value = change.partition("=")
     if not equals:
         raise ParamsError(f"{change!r}: expected key=value, such as train.ema=0.99")
-    first, _, rest = key.partition(".")
-    if not rest:
-        return {**content, first: yaml.safe_load(value)}
-    section = content.get(first)
-    if not isinstance(section, dict):
-        raise ParamsError(f"{change!r}: there is no section {first!r}; allowed: {', '.join(_sections(content))}")
-    return {**content, first: changed(section, f"{rest}={value}")}
-
-
-def _sections(content: dict) -> list[str]:
-    return sorted(name for name, value in content.items() if isinstance(value, dict))
+    content = section = deepcopy(content)
+    *sections, last = key.split(".")
+    for name in sections:
+        allowed = sorted(key for key, value in section.items() if isinstance(value, dict))
+        if name not in allowed:
+            raise ParamsError(f"{change!r}: there is no section {name!r}; allowed: {', '.join(allowed) or 'none'}")
+        section = section[name]
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ParamsError(f"{change!r}: {value!r} is not YAML") from None
+    return content
 
 
 def _cross_checks(params: Params) -> list[str]:

@@ -14,15 +14,14 @@ from pipeline.errors import CheckpointError
 from pipeline.params import load_params
 from pipeline.records import ModelRecord, load_record
 
-PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+COMMITTED = Path(__file__).parents[1] / "params.yaml"
 PROMPTS = ["cat dog", "fire hydrant vögel"]
 
 
 def tiny(kind="sapg", upsampler="equivariant"):
     """Parameters of a model that is quick to make."""
-    ablation = PARAMS.ablation.model_copy(update={"input_size": 64})
-    decoder = PARAMS.decoder.model_copy(update={"width": 8})
-    return PARAMS.model_copy(update={"ablation": ablation, "decoder": decoder}).cell("tiny", kind, upsampler)
+    small = ["backbone=tiny", "ablation.input_size=64", "decoder.width=8"]
+    return load_params(COMMITTED, [*small, f"prompts.kind={kind}", f"decoder.upsampler={upsampler}"]).short()
 
 
 def saved(path, params):

@@ -171,12 +171,30 @@ def test_numbers_as_yaml_writes_them(tmp_path):
     assert load_params(path) == load_params(COMMITTED)
 
 
-def test_cell():
+def test_changes_and_short_runs():
     params = load_params(COMMITTED)
-    cell = params.cell("tiny", "none", "plain")
+    changes = ["backbone=tiny", "prompts.kind=none", "decoder.upsampler=plain", "backbones.tiny.blocks=[1, 2, 3]"]
+    cell = load_params(COMMITTED, changes).short()
     assert (cell.backbone, cell.prompts.kind, cell.decoder.upsampler) == ("tiny", "none", "plain")
+    assert cell.chosen.blocks == (1, 2, 3)
     assert cell.chosen.input_size == params.ablation.input_size and cell.chosen.model == params.backbones["tiny"].model
     assert cell.train.epochs == params.ablation.epochs and cell.train.datasets == ("dendi",)
     assert cell.backbones["clip"] == params.backbones["clip"]
     assert cell.decoder.group == params.decoder.group and cell.seed == params.seed
-    assert params == load_params(COMMITTED)
+    assert params == load_params(COMMITTED) == load_params(COMMITTED, [f"seed={params.seed}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.emma=0.5", "train.emma: no such key; allowed: .*did you mean 'ema'"),
+        ("train.ema", "'train.ema': expected key=value"),
+        ("trian.ema=0.5", "there is no section 'trian'; allowed: .*train"),
+        ("seed.of=1", "there is no section 'seed'"),
+        ("decoder.group=C5", "decoder.group: Input should be 'C4', 'C8'"),
+        ("train.ema=[", "'train.ema=\\[': '\\[' is not YAML"),
+    ],
+)
+def test_a_change_that_cannot_be(change, message):
+    with pytest.raises(ParamsError, match=message):
+        load_params(COMMITTED, [change])

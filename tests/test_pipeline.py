@@ -68,6 +68,8 @@ def test_repro_leaves_a_report_and_small_metrics(project):
         assert len((project / f"evaluation/{test_set}/pr.csv").read_text().splitlines()) == 101
     assert json.loads((project / "metrics/own.json").read_text()) == {"reflection": {"images": 0, "max_f1": None}}
     assert json.loads((project / "metrics/ablation.json").read_text())["reflection"]["tiny-none-plain"]["max_f1"] >= 0
+    robustness = json.loads((project / "metrics/robustness.json").read_text())["reflection"]
+    assert robustness["identity"]["model_mean_difference"] == 0 < robustness["rotation"]["model_mean_difference"] < 1
     assert "not comparable" in report.lower()
     data = json.loads((project / "metrics/data.json").read_text())
     assert data["dendi"]["train"]["images"] == 8 and all(
@@ -83,7 +85,8 @@ def test_repro_again_does_nothing(project):
 
 def test_git_keeps_metrics_and_ignores_data(project):
     tracked = run(project, "git", "ls-files").splitlines()
-    assert {f"metrics/{name}.json" for name in (*TEST_SETS, "own", "ablation", "data")} <= set(tracked)
+    names = (*TEST_SETS, "own", "robustness", "ablation", "data")
+    assert {f"metrics/{name}.json" for name in names} <= set(tracked)
     assert not [file for file in tracked if file.startswith(("data/raw/dendi/", "models/main/", "report/"))]
 
 
@@ -109,6 +112,23 @@ def test_experiments_are_tracked_restored_and_compared(project, tmp_path):
     assert {test_set: f1(project, test_set) for test_set in ("mixed", "photos")} == {
         test_set: before[test_set] for test_set in ("mixed", "photos")
     }
+
+
+def test_a_preset_is_one_command_and_goes_on_cell_by_cell(project):
+    run(project, "dvc", "repro", "ablation/dvc.yaml:upsampler@plain-0")
+    printed = run(project, "dvc", "repro", "ablation/dvc.yaml:table@upsampler")
+    assert "upsampler@plain-0' didn't change, skipping" in printed
+    assert "Running stage 'ablation/dvc.yaml:upsampler@equivariant-0'" in printed and "prompts@" not in printed
+    folder = project / "ablation/tables/upsampler"
+    rows = list(csv.DictReader((folder / "table.csv").open()))
+    assert [row["decoder.upsampler"] for row in rows] == ["equivariant", "plain"]
+    assert [row["published_f1"] for row in rows] == ["66.5", "62.9"] and all(float(row["max_f1"]) >= 0 for row in rows)
+    assert "| equivariant" in (folder / "table.md").read_text() and r"\toprule" in (folder / "table.tex").read_text()
+    figures = json.loads((project / "metrics/ablation_upsampler.json").read_text())["reflection"]
+    assert figures["plain"]["max_f1"] == pytest.approx(float(rows[1]["max_f1"]) / 100)
+    shown = run(project, "dvc", "metrics", "show")
+    assert "metrics/ablation_upsampler.json" in shown
+    commit(project, "a preset")
 
 
 def test_rotation_switches_the_whole_graph(project):

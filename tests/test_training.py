@@ -29,8 +29,8 @@ def params(**recipe):
     ablation = PARAMS.ablation.model_copy(update={"input_size": SIZE})
     decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": "C4"})
     prompts = PARAMS.prompts.model_copy(update={"count": 2})
-    small = PARAMS.model_copy(update={"ablation": ablation, "decoder": decoder, "prompts": prompts})
-    cell = small.cell("tiny", "sapg", "equivariant")
+    small = {"backbone": "tiny", "ablation": ablation, "decoder": decoder, "prompts": prompts}
+    cell = PARAMS.model_copy(update=small).short()
     quick = {"epochs": 3, "batch": 4, "schedule": "constant", "validate_every": 1, "workers": 0, **recipe}
     return cell.model_copy(update={"train": cell.train.model_copy(update=quick)})
 
