@@ -70,8 +70,9 @@ COLUMNS = {
     "max_f1": "max F1",
     "validation_f1": "validation F1",
     "turned_f1": "F1, turned",
-    "model_disagreement": "inconsistency",
-    "decoder_disagreement": "of the decoder",
+    "turned_model_disagreement": "inconsistency, turned",
+    "turned_decoder_disagreement": "the decoder's",
+    "quarter_decoder_disagreement": "the decoder's, quarter turn",
 }
 
 
@@ -80,20 +81,21 @@ def cell_scores(
 ) -> dict[str, float | None]:
     """The figures of a trained cell, all in 0..1; `threshold` is that of the heat maps' consistency.
 
-    `max_f1` is of all test images; the others are of some, evenly spread, turned by up to 45 degrees: `turned_f1`, and
-    the differences of pipeline.robustness between T model(x) and model(T x), for the whole model and for its decoder.
+    `max_f1` is of all test images. The others are of some, evenly spread, `turned` by up to 45 degrees, or by a
+    `quarter`: their F1, and the figures of pipeline.robustness on how far T model(x) and model(T x) are apart.
     """
     counts = score(model, test, batch, "test")
     few = [
         split.excerpt(np.linspace(0, len(split) - 1, min(ROBUSTNESS_IMAGES, len(split))).round().astype(int))
         for split in test
     ]
-    turned = robustness(model, few, batch, threshold, seed)["rotation"].summary(threshold)
-    return {
-        "max_f1": float(counts.f1.max()),
-        "turned_f1": turned["max_f1"],
-        **{key: value for key, value in turned.items() if key.startswith(("model", "decoder"))},
-    }
+    found = robustness(model, few, batch, threshold, seed)
+    scores = {"max_f1": float(counts.f1.max())}
+    for name, transformation in (("turned", "rotation"), ("quarter", "quarter_turn")):
+        figures = found[transformation].summary(threshold)
+        scores[f"{name}_f1"] = figures["max_f1"]
+        scores |= {f"{name}_{key}": value for key, value in figures.items() if key.startswith(("model", "decoder"))}
+    return scores
 
 
 def cell_names(matrix: Mapping[str, object], params: Params) -> list[str]:

@@ -57,8 +57,8 @@ def write_report(
         "## Ablation on DENDI, in per cent",
         to_markdown(readable(grid)),
         f"Short runs: {params.ablation.epochs} epochs at {params.ablation.input_size} px, one seed, so that small "
-        "differences mean nothing. The last three columns are explained under the next heading; here they are of some "
-        "of the test images, turned. `dvc repro ablation/dvc.yaml` runs the ablations of the paper with several seeds.",
+        "differences mean nothing. The columns on turned images are explained under the next heading; here they are "
+        "of some of the test images. `dvc repro ablation/dvc.yaml` runs the ablations of the paper with several seeds.",
         "## Robustness and consistency, in per cent",
         to_markdown(robustness_table(transformed)),
         "The images and their truth are turned by up to 45 degrees at random, by a quarter turn, or mirrored. "

@@ -13,8 +13,8 @@ from stages.command import run_stage
 NOTE = """
 Short runs on DENDI, in per cent: mean ± standard deviation over the seeds. `F1, turned`: images and truth are turned
 by up to 45 degrees, at random. `inconsistency`: 1 - F1 between T model(x) and model(T x) for the same turns T, of some
-test images; lower is better; beside it that of the decoder alone. The published F1 is that of a ViT-B/16 trained for
-500 epochs on the real DENDI: to be compared within its column only.
+test images; lower is better; beside it that of the decoder alone, for these turns and for a quarter turn. The published
+F1 is that of a ViT-B/16 trained for 500 epochs on the real DENDI: to be compared within its column only.
 """
 
 

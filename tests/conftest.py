@@ -21,6 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder with recorded outputs of the released code (default: tests/golden)",
     )
+    parser.addoption("--kills", type=int, default=1, help="random moments at which tests/test_kills.py kills a stage")
+
+
+@pytest.fixture(scope="session")
+def kills(request: pytest.FixtureRequest) -> int:
+    """How many random moments each stage is killed at."""
+    return request.config.getoption("--kills")
 
 
 @pytest.fixture(scope="session")

@@ -20,10 +20,10 @@ def cell(f1, seed=0, task="reflection", **changes):
         "task": task,
         "max_f1": f1,
         "turned_f1": None,
-        "model_disagreement": 0.25,
-        "model_mean_difference": 0.125,
-        "decoder_disagreement": 0.0,
-        "decoder_mean_difference": 0.0,
+        "turned_model_disagreement": 0.25,
+        "turned_model_mean_difference": 0.125,
+        "turned_decoder_disagreement": 0.0,
+        "quarter_decoder_disagreement": 0.0,
         "validation_f1": f1 / 2,
         "epoch": 3,
     }
@@ -53,7 +53,7 @@ def test_mean_and_standard_deviation_over_seeds(encoders):
     assert trained["max_f1"] == pytest.approx(60) and trained["max_f1_std"] == pytest.approx(10)  # of a sample
     assert trained["validation_f1"] == pytest.approx(30) and trained["validation_f1_std"] == pytest.approx(5)
     assert frozen["max_f1"] == pytest.approx(30) and math.isnan(frozen["max_f1_std"])
-    assert trained["model_mean_difference"] == 12.5 and "epoch" not in encoders
+    assert trained["turned_model_mean_difference"] == 12.5 and "epoch" not in encoders
     assert (trained["published_f1"], frozen["published_f1"]) == (65.3, 59.4)
 
 
@@ -67,7 +67,7 @@ def test_rows_keep_their_order_and_a_missing_figure_is_a_dash(encoders):
 
 def test_latex(encoders):
     lines = to_latex(readable(encoders)).splitlines()
-    assert lines[0] == rf"\begin{{tabular}}{{{'l' * 10}}}" and lines[1] == r"\toprule"
+    assert lines[0] == rf"\begin{{tabular}}{{{'l' * 11}}}" and lines[1] == r"\toprule"
     assert lines[2].startswith(r"train.image\_tower & train.text\_tower & task & seeds & max F1")
     assert r"60.0 $\pm$ 10.0 & 30.0 $\pm$ 5.0 & -" in lines[4] and "±" not in "".join(lines)
 

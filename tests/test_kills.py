@@ -1,10 +1,13 @@
 """A stage that is killed by SIGKILL at any of its file operations, run again, ends as if nothing had happened."""
 
+import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -13,8 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from pipeline import trainer
 from pipeline.packing import PackedSplit
-from stages import data_report, fetch, preprocess
+from stages import data_report, evaluate, fetch, preprocess, train
 from tests.small import shrink
 
 PROJECT = Path(__file__).parents[1]
@@ -136,3 +140,81 @@ def test_killed_at_any_file_operation(project, step, monkeypatch):
         shutil.rmtree(killed)
     if step is pack:
         assert len(PackedSplit(whole / "data/packed/model/ldrs/train.safetensors", "reflection")) == 2
+
+
+def killed_after(folder, step, seconds):
+    """Run a step in `folder` in a process of its own, and kill that after so many seconds; True if it was too late."""
+    if pid := os.fork():
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    try:
+        os.chdir(folder)
+        step()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def digest(folder):
+    """Of all files of a folder, with their names."""
+    return hashlib.sha256(repr(content(folder)).encode()).hexdigest()[:16]
+
+
+def pack_own():
+    preprocess.preprocess("own", "model")
+
+
+def train_saving_each_step():
+    trainer.SAVE_EVERY = 0
+    train.main()
+
+
+def evaluate_own():
+    evaluate.main("own")
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder with parameters and own images, to train on these alone."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    shutil.copyfile(PROJECT / "params.yaml", folder / "params.yaml")
+    shrink(folder / "params.yaml")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["train"] |= {"datasets": ["own"], "epochs": 4, "batch": 2, "ema": 0.5}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    labelled(folder / "data" / "own", 14)
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_random_moments(own, kills, monkeypatch):
+    """As by lack of memory or of power: wherever it is; what it leaves then is hashed."""
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setenv("DVC_ROOT", ".")
+    generator = random.Random(kills)
+    assert in_a_process_of_its_own(own, fetch_own)[0] == 0
+    for step, outs in (
+        (pack_own, ["data/packed/model/own"]),
+        (train_saving_each_step, ["models/main"]),
+        (evaluate_own, ["evaluation/own", "metrics"]),
+    ):
+        start = time.perf_counter()
+        assert in_a_process_of_its_own(own, step)[0] == 0
+        duration = time.perf_counter() - start
+        expected = [digest(own / out) for out in outs]
+        for _ in range(kills):
+            moment = generator.uniform(0, duration)
+            for out in outs:
+                shutil.rmtree(own / out)  # as DVC does before it runs a stage
+            late = killed_after(own, step, moment)
+            resumed = len(list((own / ".checkpoints").glob("*/state.pt")))
+            for out in outs:
+                shutil.rmtree(own / out, ignore_errors=True)
+            assert in_a_process_of_its_own(own, step)[0] == 0
+            found = [digest(own / out) for out in outs]
+            fate = "done before" if late else f"killed, {resumed} checkpoint left"
+            print(f"{step.__name__}, {moment:.2f} s of {duration:.2f}, {fate}: {found}")
+            assert found == expected
+            assert not list((own / ".checkpoints").glob("*/*"))
