@@ -6,7 +6,16 @@ import torch
 from PIL import Image
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
-from pipeline.loading import ALL, Share, TrainingSet, augment, epoch_batches, evaluation_images, rotate, training_batches
+from pipeline.loading import (
+    ALL,
+    Share,
+    TrainingSet,
+    augment,
+    epoch_batches,
+    evaluation_images,
+    rotate,
+    training_batches,
+)
 from pipeline.packing import PackedSplit
 from pipeline.preparing import pack
 
