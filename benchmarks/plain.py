@@ -99,18 +99,21 @@ def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
 def upsampler(module: EquivariantUpsampler | PlainUpsampler, x: torch.Tensor) -> torch.Tensor:
     """[B, D, h, w] -> [B, 1, 16 h, 16 w]: each convolution at the size of its result."""
     if isinstance(module, PlainUpsampler):
-        x = convolution(module["0"].weight, module["0"].bias, x).relu()
-        x = convolution(module["3"].weight, module["3"].bias, bilinear_x4(x)).relu()
-        return convolution(module["6"].weight, module["6"].bias, bilinear_x4(x))
+        first, *others = ((layer.weight, layer.bias) for layer in module.values())
+        x = convolution(*first, x)
+        for layer in others:
+            x = convolution(*layer, bilinear(x.relu(), len(others)))
+        return x
     x = convolution(*module.lifting.expanded(), x)
     for layer in module.upsampler.values():
-        x = convolution(*layer.expanded(), bilinear_x4(x)).relu()
+        x = convolution(*layer.expanded(), bilinear(x, len(module.upsampler))).relu()
     return convolution(*module.pool.expanded(), x)
 
 
-def bilinear_x4(x: torch.Tensor) -> torch.Tensor:
-    """[B, C, h, w] -> [B, C, 4 h, 4 w]."""
-    return F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
+def bilinear(x: torch.Tensor, layers: int) -> torch.Tensor:
+    """One of so many steps, all alike, that together make the grid 16 times finer."""
+    factor = round(16 ** (1 / layers))
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def convolution(weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

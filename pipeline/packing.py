@@ -21,7 +21,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -132,7 +132,7 @@ class PackedSplit:
 
     def excerpt(self, numbers: Iterable[int]) -> "PackedSplit":
         """The split of only these samples."""
-        return PackedSplit(self.path, self.task, tuple(self._stored(number) for number in numbers))
+        return replace(self, chosen=tuple(self._stored(number) for number in numbers))
 
     def name(self, number: int) -> str:
         """Name of a sample, unique within the split."""
@@ -211,6 +211,21 @@ class PackedSplit:
         if self.path.stat().st_size != end:
             raise DataError(f"{self.path}: expected {end} bytes, got {self.path.stat().st_size}; run `dvc repro` again")
         return tensors
+
+
+class TargetSplit(PackedSplit):
+    """The same samples as if their native size were the input size, with the training target as the truth.
+
+    For asking whether a model fits what it is shown: at a larger native size even the perfect target falls short.
+    """
+
+    def letterbox(self, number: int) -> Letterbox:
+        """The whole square."""
+        return Letterbox(self.size, self.size, self.size)
+
+    def mask(self, number: int) -> np.ndarray:
+        """bool [S, S]: where the target is at least one half."""
+        return self.target(number) >= 0.5
 
 
 def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: str) -> list[PackedSplit]:

@@ -4,13 +4,14 @@ The comments in params.yaml say what each key means; no default stands here.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from pipeline.errors import ParamsError
 from pipeline.names import Group, Precision, PromptKind, Schedule, Task, TowerUse, UpsamplerKind, Validation
@@ -20,6 +21,17 @@ Seed = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Value = TypeVar("Value")
 Axis = Annotated[tuple[Value, ...], Field(min_length=1)]
+
+
+def _alpha(value: object, validate: Callable) -> float | str:
+    """One message, where pydantic would give one for the number and one for the word."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise PydanticCustomError("alpha", "Input should be a number less than 1, or 'balanced'") from None
+
+
+Alpha = Annotated[Annotated[float, Field(lt=1)] | Literal["balanced"], WrapValidator(_alpha)]
 
 
 class _Section(BaseModel):
@@ -99,7 +111,7 @@ class TrainParams(_Section):
     schedule: Schedule
     decay: Share
     warmup: Annotated[int, Field(ge=0, strict=True)]
-    alpha: Annotated[float, Field(lt=1)] | Literal["balanced"]
+    alpha: Alpha
     gamma: Annotated[float, Field(ge=0)]
     ema: Annotated[float, Field(ge=0, lt=1)]
     validate_every: Count

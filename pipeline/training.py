@@ -17,7 +17,7 @@ from pipeline.interruption import stop_wish
 from pipeline.journal import open_journal
 from pipeline.loading import TrainingSet, epoch_batches
 from pipeline.names import TEST_SETS
-from pipeline.packing import PackedSplit
+from pipeline.packing import PackedSplit, TargetSplit
 from pipeline.params import Params
 from pipeline.prediction import score
 from pipeline.prompts import draw, read_vocabulary
@@ -40,7 +40,8 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
             raise DataError(f"no {name} images for task {params.task} in {', '.join(params.train.datasets)}")
     key = fingerprint(params, [*training, *validation])
     if params.train.overfit:
-        training = validation = first_batches(training, params)
+        training = first_batches(training, params)
+        validation = [TargetSplit(split.path, split.task, split.chosen) for split in training]
     dataset = TrainingSet(training, params.seed, augmented=not params.train.overfit)
     fabric, checkpoint, journal = start(params.train.precision), Checkpoint(key), None
     with ExitStack() as stack:
@@ -87,7 +88,7 @@ def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
     if params.train.image_tower == "frozen":
         model.image_tower.requires_grad_(False)
-    if params.train.text_tower == "trained":
+    if params.train.text_tower == "trained" and prompts:  # the ablation's grid may leave them out
         model.text_tower = build_text_tower(params.chosen, prompts)
     return model, prompts
 

@@ -1,5 +1,6 @@
 """Options and fixtures of all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,12 @@ def kills(request: pytest.FixtureRequest) -> int:
 def golden(request: pytest.FixtureRequest) -> Path:
     """The folder of recorded outputs."""
     return request.config.getoption("--golden")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def dvc_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where trainings leave checkpoints and logs: never in the project."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("repository")
+        patch.setenv("DVC_ROOT", str(folder))
+        yield folder

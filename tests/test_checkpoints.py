@@ -40,6 +40,14 @@ def checkpoint(tmp_path):
     return tmp_path / "model.safetensors"
 
 
+def record_of(checkpoint):
+    """The entries of the record in a header, which holds nothing else."""
+    with safe_open(checkpoint, framework="pt") as file:
+        header = file.metadata()
+    assert list(header) == ["record"]
+    return json.loads(header["record"])
+
+
 @pytest.mark.parametrize("upsampler", ["equivariant", "plain"])
 @pytest.mark.parametrize("kind", ["sapg", "none"])
 @pytest.mark.parametrize("mode", [True, False])
@@ -57,8 +65,7 @@ def test_loaded_model_gives_the_same_output(tmp_path, kind, upsampler, mode):
 
 
 def test_header_holds_params_and_prompts(checkpoint):
-    with safe_open(checkpoint, framework="pt") as file:
-        header = {key: json.loads(value) for key, value in file.metadata().items()}
+    header = record_of(checkpoint)
     assert header["prompts"] == PROMPTS and header["epoch"] == 7 and header["validation_f1"] == 0.25
     assert header["params"] == tiny().model_dump(mode="json")
     assert load_record(checkpoint).params == tiny()
@@ -94,15 +101,15 @@ def test_missing(tmp_path):
         load_model(tmp_path / "nowhere.safetensors")
 
 
-def rewritten(checkpoint, state=None, **header):
-    """The checkpoint with another state or other entries of its header."""
-    with safe_open(checkpoint, framework="pt") as file:
-        save_file(state or load_file(checkpoint), checkpoint, metadata={**file.metadata(), **header})
+def rewritten(checkpoint, state=None, **entries):
+    """The checkpoint with another state or other entries of its record."""
+    record = json.dumps({**record_of(checkpoint), **entries})
+    save_file(state or load_file(checkpoint), checkpoint, metadata={"record": record})
 
 
 def older_params():
     """Parameters with a key that is not known any more."""
-    return json.dumps({**tiny().model_dump(mode="json"), "sead": 1})
+    return {**tiny().model_dump(mode="json"), "sead": 1}
 
 
 @pytest.mark.parametrize(
@@ -114,13 +121,14 @@ def older_params():
         lambda path: path.write_bytes(path.read_bytes()[:100]),
         lambda path: torch.save({"a": torch.zeros(1)}, path),
         lambda path: save_file({"a": torch.zeros(1)}, path),
-        lambda path: save_file({"a": torch.zeros(1)}, path, metadata={"params": "{}"}),
-        lambda path: rewritten(path, prompts="not JSON"),
+        lambda path: save_file({"a": torch.zeros(1)}, path, metadata={"record": '{"params": {}}'}),
+        lambda path: save_file(load_file(path), path, metadata={"record": "not JSON"}),
+        lambda path: rewritten(path, score=0.5),
         lambda path: rewritten(path, params=older_params()),
         lambda path: rewritten(path, state={"a": torch.zeros(1)}),
         lambda path: (path.unlink(), path.mkdir()),
     ],
-    ids="empty random short cut pickle foreign partial json older state folder".split(),
+    ids="empty random short cut pickle foreign partial json newer older state folder".split(),
 )
 def test_broken_or_foreign(checkpoint, breaking):
     breaking(checkpoint)

@@ -6,7 +6,16 @@ import torch
 from PIL import Image
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
-from pipeline.loading import TrainingSet, augment, evaluation_images, rotate, training_batches
+from pipeline.loading import (
+    ALL,
+    Share,
+    TrainingSet,
+    augment,
+    epoch_batches,
+    evaluation_images,
+    rotate,
+    training_batches,
+)
 from pipeline.packing import PackedSplit
 from pipeline.preparing import pack
 
@@ -135,7 +144,8 @@ def test_items_depend_on_seed_epoch_and_index_alone(splits):
 
 def epoch_of(splits, epoch, batch=4, workers=0, seed=0):
     """Sizes of the batches of an epoch, and all its images and targets one after another."""
-    batches = list(training_batches(TrainingSet(splits, seed), epoch, batch, workers))
+    dataset = TrainingSet(splits, seed)
+    batches = list(training_batches(dataset, epoch, epoch_batches(len(dataset), seed, epoch, batch), ALL, workers))
     return [len(images) for images, _ in batches], *(torch.cat(parts) for parts in zip(*batches))
 
 
@@ -157,6 +167,30 @@ def test_every_sample_once_an_epoch_in_another_order(splits):
         orders.append([next(i for i, k in enumerate(known) if torch.equal(k, image)) for image in images])
     assert all(sorted(order) == list(range(9)) for order in orders)
     assert orders[0] != orders[1] and orders[0] != orders[2]
+
+
+@pytest.mark.parametrize("processes, parts", [(1, 1), (1, 3), (2, 1), (2, 2), (3, 4)])
+@pytest.mark.parametrize("images", [1, 4, 9])
+def test_shares_make_up_the_batch(images, processes, parts):
+    batch = list(range(10, 10 + images))
+    dealt = [Share(rank, processes, parts).deal(batch) for rank in range(processes)]
+    assert all(len(share) == parts for share in dealt)
+    assert sorted(index for share in dealt for part in share for index in part) == batch
+    sizes = [len(part) for share in dealt for part in share]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_share_loads_its_parts(splits):
+    dataset = TrainingSet(splits, seed=0)
+    parts = list(training_batches(dataset, 1, [[4, 7, 2], [5]], Share(rank=1, processes=2, parts=1), 0))
+    assert torch.equal(parts[0][0], dataset[1, 7][0][None])
+    assert torch.equal(parts[1][0], dataset[1, 5][0][None])  # nothing is left for it, but it must take part
+
+
+def test_without_augmentation(splits):
+    image, target = TrainingSet(splits, seed=0, augmented=False)[3, 6]
+    assert torch.equal(image, evaluation_images(splits[1], [1])[0])
+    assert torch.equal(target[0], torch.from_numpy(splits[1].target(1)))
 
 
 def test_evaluation_images_are_not_changed(splits):

@@ -83,7 +83,17 @@ def test_frozen():
         ("train.schedule", "cosine", ["exp", "constant", "step", "cos", "cosine"]),
         ("train.decay", 0.0, ["greater than 0", "0.0"]),
         ("train.decay", 1.5, ["less than or equal to 1", "1.5"]),
-        ("train.alpha", 1.0, ["less than 1", "1.0"]),
+        ("train.alpha", 1.0, ["less than 1", "'balanced'", "1.0"]),
+        ("train.alpha", "balance", ["less than 1", "'balanced'", "'balance'"]),
+        ("train.accumulate", 0, ["greater than or equal to 1", "0"]),
+        ("train.image_tower", "fixed", ["trained", "frozen", "fixed"]),
+        ("train.text_tower", True, ["trained", "frozen", "True"]),
+        ("train.layer_decay", 0.0, ["greater than 0", "0.0"]),
+        ("train.layer_decay", 1.1, ["less than or equal to 1", "1.1"]),
+        ("train.ema", 1.0, ["less than 1", "1.0"]),
+        ("train.overfit", -1, ["greater than or equal to 0", "-1"]),
+        ("train.precision", "fp64", ["fp32", "bf16", "fp16", "fp64"]),
+        ("decoder.layers", 3, ["1, 2 or 4", "3"]),
         ("train.epochs", 0, ["greater than or equal to 1", "0"]),
         ("train.datasets", [], ["at least 1"]),
         ("seed", -1, ["greater than or equal to 0", "-1"]),
@@ -106,6 +116,7 @@ def test_frozen():
         # what no single key shows
         ("backbone", "lightt", ["unknown backbone 'lightt'", "allowed", "clip", "siglip"]),
         ("backbone", "siglop", ["did you mean 'siglip'?"]),
+        ("train.gamma", 0.5, ["0, or 1 and more"]),
     ],
 )
 def test_one_fault(tmp_path, key, value, words):
@@ -149,6 +160,23 @@ def test_rotation_needs_dendi(tmp_path):
 def test_nyu_alone_has_no_validation(tmp_path):
     (line,) = faults(tmp_path, {"train.datasets": ["nyu"]})
     assert "dendi, sdrw, ldrs or own" in line
+
+
+def test_width_must_be_halved_in_each_layer(tmp_path):
+    (line,) = faults(tmp_path, {"decoder.layers": 4, "decoder.width": 24})
+    assert "decoder.width: must be divisible by 16 with 4 layers" in line
+    assert load(tmp_path, {"decoder.layers": 4, "decoder.width": 48}).decoder.layers == 4
+
+
+def test_no_text_to_train(tmp_path):
+    (line,) = faults(tmp_path, {"train.text_tower": "trained", "prompts.kind": "none"})
+    assert "train.text_tower: " in line and "prompts.kind: none" in line
+    assert load(tmp_path, {"train.text_tower": "trained"}).train.text_tower == "trained"
+
+
+@pytest.mark.parametrize("alpha", [-1, 0, 0.95, "balanced"])
+def test_alpha_is_a_number_or_a_word(tmp_path, alpha):
+    assert load(tmp_path, {"train.alpha": alpha}).train.alpha == alpha
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "just words", "a: [1\n", "a: 1: 2"])

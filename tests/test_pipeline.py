@@ -23,7 +23,8 @@ def run(folder, *words, fails=False):
     """What a command printed; it must succeed, or must fail."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    environment.pop("PYTHONPATH", None)
+    for name in ("PYTHONPATH", "DVC_ROOT"):  # DVC sets the latter, to the copy, if it is not set
+        environment.pop(name, None)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     done = subprocess.run(words, cwd=folder, env=environment, text=True, **pipes)
     assert (done.returncode != 0) == fails, done.stdout

@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,23 +16,8 @@ from pipeline.interruption import stop_wish
 from pipeline.packing import PackedSplit
 from pipeline.params import Params
 from pipeline.resumption import Checkpoint, fingerprint
-from tests.test_training import params, split
-
-PROJECT = Path(__file__).parents[1]
-SCRIPT = """
-import sys, torch
-from pathlib import Path
-from pipeline import trainer, training
-from pipeline.packing import PackedSplit
-from pipeline.params import Params
 from stages.command import run_stage
-torch.set_num_threads(1)
-trainer.SAVE_EVERY = 0
-folder = Path(sys.argv.pop())
-params = Params.model_validate_json((folder / "params.json").read_text())
-splits = [[PackedSplit(folder / f"dendi-{s}" / "packed.safetensors", "reflection")] for s in ("train", "val")]
-run_stage(lambda: training.train(params, *splits, folder / "out"))
-"""
+from tests.test_training import params, split
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +28,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def repository(tmp_path, monkeypatch):
+    """One for each test: they look at what lies there."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     return tmp_path / "repository"
 
@@ -54,7 +38,8 @@ def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-RECIPE = {"epochs": 3, "batch": 2, "validate_every": 2, "schedule": "exp", "ema": 0.5, "text_tower": "trained"}
+# Three steps an epoch, the last of one image.
+RECIPE = {"epochs": 3, "batch": 4, "validate_every": 2, "schedule": "exp", "ema": 0.5, "text_tower": "trained"}
 
 
 @pytest.fixture(scope="module")
@@ -68,55 +53,61 @@ def whole(data, tmp_path_factory):
     return content(folder / "run")
 
 
-def in_a_process_of_its_own(step):
-    """Exit status of a step in a forked process."""
+def forked(step):
+    """The number of a process that runs a step."""
     if pid := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return pid
+    status = 1
     try:
         step()
-        os._exit(0)
+        status = 0
+    except SystemExit as end:
+        status = end.code
     finally:
-        os._exit(1)
+        sys.stderr.flush()
+        os._exit(status)
 
 
-@pytest.mark.parametrize("moment", range(0, 17, 2))
+def exit_status(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("moment", range(1, 10, 2))
 def test_killed_after_any_step_it_goes_on_and_ends_bit_equal(data, whole, tmp_path, monkeypatch, moment):
-    monkeypatch.setattr(trainer, "SAVE_EVERY", 0)
     count, save = 0, Checkpoint.save
 
-    def save_or_die(self, state):
+    def save_and_die(self, state):
         nonlocal count
-        save(self, state)
         count += 1
-        if count > moment:
+        if count == moment:
+            save(self, state)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def killed():
-        monkeypatch.setattr(Checkpoint, "save", save_or_die)
+        monkeypatch.setattr(trainer, "SAVE_EVERY", 0)
+        monkeypatch.setattr(Checkpoint, "save", save_and_die)
         training.train(params(**RECIPE), *data, tmp_path / "run")
 
-    if moment < 15:  # as many steps are in three epochs
-        assert in_a_process_of_its_own(killed) == -signal.SIGKILL
-        assert list((tmp_path / "repository" / ".checkpoints").glob("*/state.pt"))
+    assert exit_status(forked(killed)) == -signal.SIGKILL
+    assert list((tmp_path / "repository" / ".checkpoints").glob("*/state.pt"))
     training.train(params(**RECIPE), *data, tmp_path / "run")
     assert content(tmp_path / "run") == whole
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_stop_after_the_step_and_say_so(data, tmp_path, number):
+def test_signals_stop_after_the_step_and_say_so(data, tmp_path, repository, monkeypatch, capfd, number):
     """As a stage, in a process of its own."""
-    (tmp_path / "params.json").write_text(params(**RECIPE | {"epochs": 50}).model_dump_json())
-    for part in ("train", "val"):
-        (tmp_path / f"dendi-{part}").symlink_to(data[part == "val"][0].path.parent)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=PROJECT, stderr=subprocess.PIPE, text=True
-    )
-    state = tmp_path / "repository" / ".checkpoints"
-    while process.poll() is None and not list(state.glob("*/state.pt")):
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0)
+    monkeypatch.setattr(sys, "argv", ["train"])
+    recipe, state = params(**RECIPE | {"epochs": 50}), repository / ".checkpoints"
+    pid = forked(lambda: run_stage(lambda: training.train(recipe, *data, tmp_path / "run")))
+    for _ in range(1200):  # a minute: the child may have died
+        if list(state.glob("*/state.pt")):
+            break
         time.sleep(0.05)
-    process.send_signal(number)
-    message = process.communicate()[1]
-    assert process.returncode == 128 + number, message
+    os.kill(pid, number)
+    assert exit_status(pid) == 128 + number
+    message = capfd.readouterr().err
     assert f"{number.name}: stopped in epoch" in message and "Traceback" not in message
     assert list(state.glob("*/state.pt")) and not list(state.glob("*.lock"))
 
@@ -130,7 +121,7 @@ def test_interrupted_and_taken_up_again(data, whole, tmp_path, monkeypatch):
         return step(self, batch, parts)
 
     monkeypatch.setattr(trainer.Trainer, "_step", with_signal)
-    with pytest.raises(Interrupted, match="SIGTERM: stopped in epoch 2 after step 2 of 5") as stop:
+    with pytest.raises(Interrupted, match="SIGTERM: stopped in epoch 2 after step 2 of 3") as stop:
         training.train(params(**RECIPE), *data, tmp_path / "run")
     assert stop.value.signal == signal.SIGTERM
     monkeypatch.undo()

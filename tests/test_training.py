@@ -50,14 +50,6 @@ def split(folder, count, marked=True):
     return PackedSplit(folder / "packed.safetensors", "reflection")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def repository(tmp_path_factory):
-    """Where checkpoints and logs go."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(tmp_path_factory.mktemp("repository")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")

@@ -22,6 +22,7 @@ from pipeline.upsampler import (
 
 GROUPS = ("C4", "C8", "C16", "D4", "D8")
 LAYERS = ("lifting", "upsampler.1", "upsampler.4", "pool")
+WIDTH = {1: 4, 2: 4, 4: 16}  # the least, by number of layers
 side = st.integers(1, 7)
 
 
@@ -29,10 +30,11 @@ def random(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def upsampler(group="C8", seed=0):
-    """Small, in float64, with random biases as well."""
+def upsampler(group="C8", seed=0, layers=2):
+    """Small, in float64, with random biases as well; plain without a group."""
     torch.manual_seed(seed)
-    module = (build_upsampler("equivariant", 4, group, 2) if group else PlainUpsampler(4, 2)).double()
+    kind, width = "equivariant" if group else "plain", WIDTH[layers]
+    module = build_upsampler(kind, width, group or "C4", layers).double()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if name.endswith("bias"):
@@ -92,10 +94,10 @@ def test_conv_of_interleaved_gradients():
     assert torch.autograd.gradcheck(conv_of_interleaved, inputs)
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (3, 5), (4, 4)])
+@pytest.mark.parametrize("shape, layers", [((1, 2), 2), ((3, 5), 2), ((4, 4), 2), ((2, 3), 1), ((2, 1), 4)])
 @pytest.mark.parametrize("group", [*GROUPS, None])
-def test_equals_the_plain_formulation(group, shape):
-    module, x = upsampler(group), random(2, 4, *shape).requires_grad_()
+def test_equals_the_plain_formulation(group, shape, layers):
+    module, x = upsampler(group, layers=layers), random(2, WIDTH[layers], *shape).requires_grad_()
     inputs = [x, *module.parameters()]
     expected, found = plain.upsampler(module, x), module(x)
     assert error(found, expected) < 1e-9
@@ -112,35 +114,32 @@ def test_a_filter_expanded_under_autocast_is_not_rounded():
     assert error(run(module, x), run(fresh, x)) < 1e-6 < error(rounded, run(fresh, x)) < 0.1
 
 
+@pytest.mark.parametrize("layers", WIDTH)
 @pytest.mark.parametrize("group", GROUPS)
-def test_equals_escnn_modules(group):
-    ours, space = upsampler(group), group_space(group)
-    scalars, one = (enn.FieldType(space, n * [space.trivial_repr]) for n in (4, 1))
-    wide, half, quarter = (enn.FieldType(space, n * [space.regular_repr]) for n in (4, 2, 1))
-    pairs = {"lifting": (scalars, wide), "upsampler.1": (wide, half), "upsampler.4": (half, quarter)}
-    convs = {
-        n: enn.R2Conv(*types, 3, padding=1, recompute=True) for n, types in {**pairs, "pool": (quarter, one)}.items()
-    }
-    for name, conv in convs.items():
-        conv.train().load_state_dict(dict(ours.get_submodule(name).named_parameters()), strict=False)
-    escnn = enn.SequentialModule(
-        convs["lifting"],
-        enn.R2Upsampling(wide, 4, mode="bilinear", align_corners=False),
-        convs["upsampler.1"],
-        enn.ReLU(half),
-        enn.R2Upsampling(half, 4, mode="bilinear", align_corners=False),
-        convs["upsampler.4"],
-        enn.ReLU(quarter),
-        convs["pool"],
-    ).double()
-    x = random(2, 4, 3, 5)
-    assert error(ours(x), escnn(enn.GeometricTensor(x, scalars)).tensor) < 1e-6
+def test_equals_escnn_modules(group, layers):
+    ours, space, width, factor = upsampler(group, layers=layers), group_space(group), WIDTH[layers], 16 ** (1 / layers)
+    scalars, one = (enn.FieldType(space, n * [space.trivial_repr]) for n in (width, 1))
+    fields = [enn.FieldType(space, n * [space.regular_repr]) for n in (16, 8, 4, 2, 1) if n <= width][: layers + 1]
+
+    def conv(name, *types):
+        module = enn.R2Conv(*types, 3, padding=1, recompute=True).train()
+        module.load_state_dict(dict(ours.get_submodule(name).named_parameters()), strict=False)
+        return module
+
+    steps = [conv("lifting", scalars, fields[0])]
+    for number, (wide, narrow) in enumerate(zip(fields, fields[1:])):
+        steps.append(enn.R2Upsampling(wide, int(factor), mode="bilinear", align_corners=False))
+        steps += [conv(f"upsampler.{3 * number + 1}", wide, narrow), enn.ReLU(narrow)]
+    escnn, x = enn.SequentialModule(*steps, conv("pool", fields[-1], one)).double(), random(2, width, 2, 3)
+    assert error(ours(x), escnn(enn.GeometricTensor(x, scalars)).tensor) < 1e-5
 
 
-@pytest.mark.parametrize("shape", [(4, 4), (5, 5), (3, 6)])
+@pytest.mark.parametrize(
+    "shape, layers", [((4, 4), 2), ((5, 5), 2), ((3, 6), 2), ((3, 3), 1), ((2, 4), 1), ((2, 3), 4)]
+)
 @pytest.mark.parametrize("group", GROUPS)
-def test_equivariant(group, shape):
-    module, x = upsampler(group).eval(), random(1, 4, *shape)
+def test_equivariant(group, shape, layers):
+    module, x = upsampler(group, layers=layers).eval(), random(1, WIDTH[layers], *shape)
     expected = run(module, x)
     assert expected.shape == (1, 1, 16 * shape[0], 16 * shape[1])
     for turns in (1, 2, 3):
@@ -152,8 +151,9 @@ def test_equivariant(group, shape):
         assert min(flips) > 1e-2
 
 
-def test_plain_is_not_equivariant():
-    module, x = upsampler(None), random(1, 4, 4, 4)
+@pytest.mark.parametrize("layers", WIDTH)
+def test_plain_is_not_equivariant(layers):
+    module, x = upsampler(None, layers=layers), random(1, WIDTH[layers], 4, 4)
     expected = run(module, x)
     assert error(run(module, x.rot90(1, (2, 3))), expected.rot90(1, (2, 3))) > 1e-2
     assert error(run(module, x.flip(3)), expected.flip(3)) > 1e-2
