@@ -189,11 +189,11 @@ def test_accumulation_changes_nothing(data, tmp_path):
     for name, parts in (("one", 1), ("two", 2)):
         train(options(accumulate=parts, epochs=2), *data, tmp_path / name)
     losses = [list(history(tmp_path / name, "loss").values()) for name in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     one, two, start = weights(tmp_path / "one"), weights(tmp_path / "two"), new_model(options())[0].state_dict()
     learnt = [n for n in one if not n.endswith(("k_proj.bias", "text_embeddings"))]  # softmax does not see such a bias
     moved, apart = (math.hypot(*((a[n] - one[n]).norm() for n in learnt)) for a in (start, two))
-    assert 0 < moved and apart < 0.01 * moved
+    assert 0 < moved and apart < 1e-3 * moved
 
 
 @pytest.mark.parametrize("decay", [0.75, 0.0])
