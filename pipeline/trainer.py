@@ -65,7 +65,7 @@ class Trainer:
                     raise Interrupted(
                         f"{signal.Signals(stopped).name}: stopped in epoch {run.epoch} after step {run.step} of "
                         f"{len(batches)}; all is saved, and the same command goes on from there",
-                        stopped,
+                        stopped if self.fabric.is_global_zero else 0,
                     )
         return {"loss": run.loss / images, "lr_scale": scale}
 
@@ -124,6 +124,7 @@ class Trainer:
             place = {"epoch": run.epoch, "step": run.step + 1, "samples": samples, "loss": loss}
             arrays = {"model": run.model.state_dict(), "images": images, "targets": targets}
             torch.save({**place, **arrays, "params": self.params.model_dump_json()}, path)
+        self.fabric.barrier()  # the end of one process is that of all
         return TrainingError(
             f"the loss ({loss}) or its gradient is not finite in epoch {run.epoch}, step {run.step + 1}; the batch: "
             f"{', '.join(samples)}. The model before this step and the last images are in {path}, for torch.load. A "

@@ -12,6 +12,7 @@ import yaml
 from pipeline.ablation import cell_scores
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
+from pipeline.engine import evaluation_share
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
 from pipeline.training import train
@@ -26,6 +27,8 @@ def main(cell: str, *changes: str) -> None:
         packed_splits(packed, params.train.datasets, split, params.task) for split in ("train", "val", "test")
     )
     best = train(params, training, validation, folder)
+    if evaluation_share().rank:  # scoring takes seconds: the first process does it
+        return
     model, _ = load_model(folder / "model.safetensors")
     threshold = best.thresholds["dendi"]
     scores = {
