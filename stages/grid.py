@@ -44,16 +44,19 @@ def grid(*words: str) -> None:
 
 
 def outdated(repo: Repo, targets: list[str]) -> list[Stage]:
-    """The stages of the targets that `dvc repro` would run. Raises UserError when one needs what is out of date."""
+    """The stages of the targets that `dvc repro` would run, without those that depend on others of them.
+
+    Raises UserError when one needs something else that is out of date.
+    """
     found = {stage.addressing: stage for target in targets for stage in repo.stage.collect(target)}
     changed = {name: stage for name, stage in found.items() if repo.status(targets=[name])}
-    needed = {before.addressing for stage in changed.values() for before in repo.index.graph.successors(stage)}
-    late = sorted(needed & changed.keys()) + sorted(
-        name for name in needed - found.keys() if repo.status(targets=[name])
-    )
+    needs = {name: {need.addressing for need in repo.index.graph.successors(changed[name])} for name in changed}
+    ready = [name for name in changed if not needs[name] & changed.keys()]
+    others = set().union(*(needs[name] for name in ready)) - changed.keys()
+    late = sorted(name for name in others if repo.status(targets=[name]))
     if late:
         raise UserError(f"first `dvc repro {' '.join(late)}`, which these stages need")
-    return list(changed.values())
+    return [changed[name] for name in ready]
 
 
 def executor(chosen: argparse.Namespace) -> submitit.AutoExecutor:
