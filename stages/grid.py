@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import submitit
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
 from submitit.helpers import CommandFunction
@@ -35,8 +36,11 @@ def grid(*words: str) -> None:
     parser.add_argument("--cpus", type=int, default=4, help="a job gets, of Slurm (default: 4)")
     parser.add_argument("--partition", help="of Slurm")
     chosen = parser.parse_args(words)
-    repo = Repo()
-    stages = outdated(repo, chosen.targets)
+    try:
+        repo = Repo()
+        stages = outdated(repo, chosen.targets)
+    except DvcException as error:
+        raise UserError(str(error)) from error
     failed = run(repo, stages, executor(chosen), chosen.jobs)
     print(f"{len(stages) - len(failed)} of {len(stages)} stages were run and recorded")
     if failed:
@@ -99,7 +103,6 @@ def submit(repo: Repo, stage: Stage, machines: submitit.Executor, jobs: int) -> 
     for out in stage.outs:
         path = Path(out.fs_path)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
     threads = {} if machines.cluster == "slurm" else {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // jobs))}
     environment = {**os.environ, **threads, "DVC_ROOT": repo.root_dir}
     return machines.submit(CommandFunction(["sh", "-c", stage.cmd], cwd=stage.wdir, env=environment))
