@@ -1,24 +1,28 @@
 """The devices and processes of a run, by Lightning Fabric: one GPU or CPU, all GPUs of a machine, or several machines.
 
 Processes come from `torchrun` or Slurm's `srun` where these started the program; else Fabric starts one for each GPU.
+Where there is one process only, nothing of this costs anything.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import torch
+from torch import distributed
 
 from pipeline.errors import ParamsError
-from pipeline.loading import Share
+from pipeline.loading import ALL, Share
 from pipeline.names import Precision
-from pipeline.scoring.f1 import F1Counts
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+Found = TypeVar("Found")
 
 
 def start(precision: Precision) -> Fabric:
@@ -37,13 +41,15 @@ def start(precision: Precision) -> Fabric:
 
     gpu = torch.cuda.is_available()
     processes, nodes = launched(os.environ)
-    devices = processes or (torch.cuda.device_count() if gpu else 1)
+    devices = processes or own_devices()
     if gpu and devices > torch.cuda.device_count():
         raise ParamsError(f"{devices} processes were started on a machine with {torch.cuda.device_count()} GPUs")
     device = "cuda" if gpu else "cpu"
     plugins = [] if processes else [LightningEnvironment()]  # within a Slurm job of one task Fabric would wait for more
     if precision == "fp16":
         plugins.append(Scaled("16-mixed", device))
+    if processes or os.environ.get("LOCAL_RANK", "0") != "0":  # which Fabric sets in those that it starts
+        end_with_parent()
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, plugins=plugins)
     fabric.launch()
@@ -61,13 +67,42 @@ def launched(environment: Mapping[str, str]) -> tuple[int, int]:
     return 0, 1
 
 
+def own_devices() -> int:
+    """How many processes are to be started where nobody else did."""
+    return max(1, torch.cuda.device_count())
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it: else it would wait for ever for those that are gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def share_of(fabric: Fabric, parts: int = 1) -> Share:
-    """What falls to this process."""
+    """What falls to this process in training."""
     return Share(fabric.global_rank, fabric.world_size, parts)
 
 
-def summed(fabric: Fabric, counts: F1Counts) -> F1Counts:
-    """The counts of all processes together: integers, so that their number does not matter."""
-    flat = torch.from_numpy(np.concatenate([counts.true, counts.predicted, [counts.actual]])).to(fabric.device)
-    true, predicted, actual = fabric.all_reduce(flat, reduce_op="sum").cpu().split([100, 100, 1])
-    return F1Counts(true.numpy(), predicted.numpy(), int(actual))
+def evaluation_share() -> Share:
+    """What falls to this process in evaluation; starts the processes unless a training did. Raises ParamsError."""
+    if not distributed.is_initialized():
+        processes, nodes = launched(os.environ)
+        if (processes or own_devices()) * nodes == 1:
+            return ALL
+        start("fp32")  # that of the loss; the model casts by itself
+    return Share(distributed.get_rank(), distributed.get_world_size())
+
+
+def gathered(found: Found) -> list[Found]:
+    """What each process found, in the order of the processes."""
+    if not distributed.is_initialized():
+        return [found]
+    everything: list = [None] * distributed.get_world_size()
+    distributed.all_gather_object(everything, found)
+    return everything

@@ -26,7 +26,11 @@ class TrainingError(UserError):
 
 
 class Interrupted(UserError):
-    """A signal asked a training to stop; all is saved."""
+    """A signal asked a training to stop; all is saved.
+
+    `signal`: its number; 0 in all processes but the first, which alone speaks and fails: what started them would take
+    another's failure for a reason to kill those that are still at work.
+    """
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

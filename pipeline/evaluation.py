@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipeline.clipsym import CLIPSym
 from pipeline.figures import overlay
+from pipeline.loading import ALL, Share
 from pipeline.packing import PackedSplit
 from pipeline.prediction import heat_maps
 from pipeline.scoring.baselines import centre_map, random_map
@@ -17,14 +18,29 @@ from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 class Evaluation:
     """Counts of a model and of the two baselines over one test set, and pictures of some of its images.
 
-    `overlays`: name of the image -> uint8 RGB [H, 2 W + gap, 3], the truth beside the heat map.
+    `overlays`: number of the image -> its name, uint8 RGB [H, 2 W + gap, 3], the truth beside the heat map.
     """
 
     images: int
     model: F1Counts
     random: F1Counts
     centre: F1Counts
-    overlays: dict[str, np.ndarray]
+    overlays: dict[int, tuple[str, np.ndarray]]
+
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        """The evaluation of both shares together."""
+        return Evaluation(
+            self.images + other.images,
+            self.model + other.model,
+            self.random + other.random,
+            self.centre + other.centre,
+            self.overlays | other.overlays,
+        )
+
+    @property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The overlays by name, in the order of the images."""
+        return dict(self.overlays[number] for number in sorted(self.overlays))
 
     def summary(self, validation_threshold: float) -> dict[str, float | int | None]:
         """The numbers that Git keeps, F1 in 0..1; F1 is None where the set has no ground truth."""
@@ -52,19 +68,24 @@ class Evaluation:
         )
 
 
-def evaluate(model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int, seed: int) -> Evaluation:
-    """Score the model on all samples of these splits, and draw `gallery` of them, evenly spread."""
+def evaluate(
+    model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int, seed: int, share: Share = ALL
+) -> Evaluation:
+    """Score the model on the samples of these splits, or a share of them, and draw `gallery` of all, evenly spread."""
     images = sum(len(split) for split in splits)
     drawn = set(np.linspace(0, images - 1, min(gallery, images)).round().astype(int))
     counts, random, centre, overlays = F1Counts.zero(), F1Counts.zero(), F1Counts.zero(), {}
-    generator, position = np.random.default_rng(seed), 0
+    first, done = 0, 0  # number of a split's first image
     for split in splits:
-        for number, heat_map in heat_maps(model, split, batch, split.dataset):
-            truth = split.mask(number)
+        for number, heat_map in heat_maps(model, split, batch, split.dataset, share):
+            truth, position = split.mask(number), first + number
+            noise = random_map(*truth.shape, np.random.default_rng((seed, position)))  # whoever draws it
             counts += count(heat_map, truth)
-            random += count(random_map(*truth.shape, generator), truth)
+            random += count(noise, truth)
             centre += count(centre_map(*truth.shape, split.task), truth)
             if position in drawn:
-                overlays[split.name(number)] = overlay(split.native_image(number), heat_map, truth, split.task)
-            position += 1
-    return Evaluation(images, counts, random, centre, overlays)
+                picture = overlay(split.native_image(number), heat_map, truth, split.task)
+                overlays[position] = split.name(number), picture
+            done += 1
+        first += len(split)
+    return Evaluation(done, counts, random, centre, overlays)

@@ -5,6 +5,7 @@ processes nor on where a run was taken up again.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,7 +87,12 @@ def training_batches(
     parts = [part or batch[:1] for batch in batches for part in share.deal(batch)]
     keys = [[(epoch, index) for index in part] for part in parts]
     pinned = torch.cuda.is_available()
-    return DataLoader(dataset, batch_sampler=keys, num_workers=workers, pin_memory=pinned)
+    return DataLoader(dataset, batch_sampler=keys, num_workers=workers, pin_memory=pinned, worker_init_fn=_apart)
+
+
+def _apart(worker: int) -> None:
+    """Leave the process group, whose signals (Ctrl-C, torchrun's SIGTERM) would end this worker before the step is."""
+    os.setpgrp()
 
 
 def evaluation_images(split: PackedSplit, numbers: Sequence[int]) -> torch.Tensor:

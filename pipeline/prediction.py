@@ -22,7 +22,9 @@ def heat_maps(
     that every image stays in the same company, and its heat map the same to the last bit.
     """
     starts = range(0, len(split), batch)[share.rank :: share.processes]
-    with tqdm(total=len(split) // share.processes, desc=description, unit="image", leave=False) as bar:
+    quiet = {"disable": True} if share.rank else {}  # else TQDM_DISABLE decides
+    total = sum(min(batch, len(split) - start) for start in starts)
+    with tqdm(total=total, desc=description, unit="image", leave=False, **quiet) as bar:
         for start in starts:
             numbers = range(start, min(start + batch, len(split)))
             squares = model(evaluation_images(split, numbers).to(model.device)).sigmoid().float().cpu()

@@ -65,7 +65,7 @@ class Trainer:
                     raise Interrupted(
                         f"{signal.Signals(stopped).name}: stopped in epoch {run.epoch} after step {run.step} of "
                         f"{len(batches)}; all is saved, and the same command goes on from there",
-                        stopped,
+                        stopped if self.fabric.is_global_zero else 0,
                     )
         return {"loss": run.loss / images, "lr_scale": scale}
 
@@ -112,7 +112,8 @@ class Trainer:
         loss, signals = (fabric.all_reduce(total, reduce_op="sum") if several else total).tolist()
         if loss - loss != 0 or not run.update():
             raise self._diverged(loss, batch, images, targets)
-        return loss, self.wish.signal or (signal.SIGTERM if signals else 0)
+        # by the sum alone: a signal that has come since would stop this process, but not the others
+        return loss, (self.wish.signal or signal.SIGTERM) if signals else 0
 
     def _diverged(
         self, loss: float, batch: Sequence[int], images: torch.Tensor, targets: torch.Tensor
@@ -124,6 +125,7 @@ class Trainer:
             place = {"epoch": run.epoch, "step": run.step + 1, "samples": samples, "loss": loss}
             arrays = {"model": run.model.state_dict(), "images": images, "targets": targets}
             torch.save({**place, **arrays, "params": self.params.model_dump_json()}, path)
+        self.fabric.barrier()  # the end of one process is that of all
         return TrainingError(
             f"the loss ({loss}) or its gradient is not finite in epoch {run.epoch}, step {run.step + 1}; the batch: "
             f"{', '.join(samples)}. The model before this step and the last images are in {path}, for torch.load. A "

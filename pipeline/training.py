@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from pipeline.backbones.catalogue import build_text_tower, embed_prompts
 from pipeline.checkpoints import build_model
 from pipeline.clipsym import CLIPSym
-from pipeline.engine import share_of, start, summed
+from pipeline.engine import gathered, share_of, start
 from pipeline.errors import DataError
 from pipeline.interruption import stop_wish
 from pipeline.journal import open_journal
@@ -49,7 +49,7 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
         wish = stack.enter_context(stop_wish())
         model, prompts = new_model(params)
         run = Run(fabric, params, model)
-        if (state := checkpoint.load()) is not None:
+        if (state := fabric.broadcast(checkpoint.load() if fabric.is_global_zero else None)) is not None:
             run.restore(state)
             fabric.print(f"going on in epoch {run.epoch} after step {run.step}, from {checkpoint.folder}")
         if fabric.is_global_zero:
@@ -76,7 +76,9 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
             shutil.copyfile(checkpoint.best(run.best), folder / "model.safetensors")
             checkpoint.discard()
         fabric.barrier()
-    return load_record(folder / "model.safetensors")
+    record = load_record(folder / "model.safetensors")
+    fabric.print(f"best epoch {record.epoch}: validation F1 {record.validation_f1:.3f}")
+    return record
 
 
 def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
@@ -111,7 +113,9 @@ def _validate(
     """
     share = share_of(fabric)
     counts = {
-        split.dataset: summed(fabric, score(model, [split], batch, f"validation {split.dataset}", share))
+        split.dataset: sum(
+            gathered(score(model, [split], batch, f"validation {split.dataset}", share)), F1Counts.zero()
+        )
         for split in validation
     }
     marked = {dataset: found for dataset, found in counts.items() if found.best is not None}

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
+from pipeline.engine import evaluation_share, gathered
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
 from pipeline.prediction import score
+from pipeline.scoring.f1 import F1Counts
 from pipeline.training import train
 from stages.command import run_stage
 
@@ -21,7 +23,10 @@ def main(backbone: str, prompts: str, upsampler: str) -> None:
     )
     best = train(params, training, validation, folder)
     model, _ = load_model(folder / "model.safetensors")
-    counts = score(model.to(best_device()), test, params.train.batch, "test")
+    share = evaluation_share()
+    counts = sum(gathered(score(model.to(best_device()), test, params.train.batch, "test", share)), F1Counts.zero())
+    if share.rank:
+        return
     scores = {
         "backbone": backbone, "prompts": prompts, "upsampler": upsampler, "task": params.task,
         "max_f1": float(counts.f1.max()), "validation_f1": best.validation_f1, "epoch": best.epoch,

@@ -14,7 +14,8 @@ def run_stage(stage: Callable[..., None]) -> None:
     try:
         stage(*sys.argv[1:])
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(128 + stop.signal)
+        if stop.signal:
+            print(stop, file=sys.stderr)
+            sys.exit(128 + stop.signal)
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")

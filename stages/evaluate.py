@@ -1,12 +1,15 @@
 """Stage `evaluate`: the trained model on one test set; numbers under metrics/, curve and overlays under evaluation/."""
 
 import json
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 from PIL import Image
 
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
+from pipeline.engine import evaluation_share, gathered
 from pipeline.evaluation import evaluate
 from pipeline.figures import contact_sheet, save_curve
 from pipeline.names import TEST_SETS
@@ -16,20 +19,26 @@ from stages.command import run_stage
 
 
 def main(test_set: str) -> None:
-    """Score one of dendi, sdrw, ldrs, mixed (SDRW and LDRS) and photos."""
+    """Score one of dendi, sdrw, ldrs, mixed (SDRW and LDRS), photos and own; the first process writes."""
     params, folder = load_params(), Path("evaluation") / test_set
     model, record = load_model(Path("models/main/model.safetensors"))
     splits = packed_splits(Path("data/packed/model"), TEST_SETS[test_set], "test", params.task)
-    found = evaluate(model.to(best_device()), splits, params.train.batch, params.evaluate.gallery, params.seed)
+    share = evaluation_share()
+    parts = gathered(
+        evaluate(model.to(best_device()), splits, params.train.batch, params.evaluate.gallery, params.seed, share)
+    )
+    if share.rank:
+        return
+    found = reduce(add, parts)
     summary = found.summary(record.thresholds[test_set])
     if summary["max_f1"] is None:
         print(f"{test_set}: no ground truth for task {params.task}, so that there is no F1")
     (folder / "gallery").mkdir(parents=True, exist_ok=True)
     found.curve().to_csv(folder / "pr.csv", index=False)
     save_curve(found.curve(), folder / "pr.png", f"{test_set}, {params.task}")
-    for name, picture in found.overlays.items():
+    for name, picture in found.pictures.items():
         Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")
-    contact_sheet(list(found.overlays.values()), height=200, width=1200).save(folder / "gallery.png")
+    contact_sheet(list(found.pictures.values()), height=200, width=1200).save(folder / "gallery.png")
     path = Path("metrics") / f"{test_set}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({params.task: summary}, indent=2) + "\n")

@@ -12,8 +12,7 @@ def main() -> None:
     """Train on the packed training splits, choose the best epoch on the validation splits."""
     params, packed = load_params(), Path("data/packed/model")
     training, validation = (packed_splits(packed, params.train.datasets, s, params.task) for s in ("train", "val"))
-    best = train(params, training, validation, Path("models/main"))
-    print(f"best epoch {best.epoch}: validation F1 {best.validation_f1:.3f}")
+    train(params, training, validation, Path("models/main"))
 
 
 if __name__ == "__main__":

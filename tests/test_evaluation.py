@@ -48,8 +48,8 @@ def test_a_model_that_knows_beats_the_baselines(tmp_path):
     assert summary["random_map_f1"] < 0.5 and summary["centre_map_f1"] > 0.85  # the axis is the centre line
     assert summary["f1_at_validation_threshold"] <= summary["max_f1"]
     assert summary["validation_threshold"] == pytest.approx(0.5, abs=0.006)
-    assert list(found.overlays) == ["picture-0", "picture-2", "picture-4"]
-    assert all(picture.shape == (72, 2 * 96 + figures.GAP, 3) for picture in found.overlays.values())
+    assert list(found.pictures) == ["picture-0", "picture-2", "picture-4"]
+    assert all(picture.shape == (72, 2 * 96 + figures.GAP, 3) for picture in found.pictures.values())
 
 
 def test_the_curve_holds_every_threshold(tmp_path):
