@@ -48,7 +48,7 @@ def start(precision: Precision) -> Fabric:
     plugins = [] if processes else [LightningEnvironment()]  # within a Slurm job of one task Fabric would wait for more
     if precision == "fp16":
         plugins.append(Scaled("16-mixed", device))
-    if processes or "LOCAL_RANK" in os.environ:  # which Fabric sets in those that it starts
+    if processes or os.environ.get("LOCAL_RANK", "0") != "0":  # which Fabric sets in those that it starts
         end_with_parent()
     strategy = DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto"
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy, plugins=plugins)

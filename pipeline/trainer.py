@@ -112,7 +112,8 @@ class Trainer:
         loss, signals = (fabric.all_reduce(total, reduce_op="sum") if several else total).tolist()
         if loss - loss != 0 or not run.update():
             raise self._diverged(loss, batch, images, targets)
-        return loss, self.wish.signal or (signal.SIGTERM if signals else 0)
+        # by the sum alone: a signal that has come since would stop this process, but not the others
+        return loss, (self.wish.signal or signal.SIGTERM) if signals else 0
 
     def _diverged(
         self, loss: float, batch: Sequence[int], images: torch.Tensor, targets: torch.Tensor
