@@ -1,0 +1,144 @@
+"""`python -m stages.grid TARGET...`: the cells of a matrix side by side, as jobs of Slurm or of this machine (submitit).
+
+A target is what `dvc repro` takes: `ablation`, `ablation/dvc.yaml:group`, a single cell. Cells that are out of date run
+as `dvc repro` would run them, and each that ends well is recorded in dvc.lock, so that `dvc repro` has nothing to do.
+"""
+
+import argparse
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import networkx as nx
+import submitit
+import yaml
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.stage import Stage
+from dvc.stage.cache import RunCacheNotFoundError
+from tqdm import tqdm
+
+from pipeline.errors import UserError
+from stages.command import run_stage
+
+LOGS = Path("logs/grid")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a job does: a stage's commands, in its folder. Pickled by submitit."""
+
+    script: str
+    folder: str
+    root: str
+    name: str
+
+    def __call__(self) -> None:
+        """Raises CalledProcessError."""
+        environment = {**os.environ, "DVC_ROOT": self.root, "DVC_STAGE": self.name}
+        subprocess.run(["/bin/sh", "-ec", self.script], cwd=self.folder, env=environment, check=True)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Slurm took the machine away: the same again, which goes on from the training's own checkpoint."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def grid(*words: str) -> None:
+    """Run what is out of date, at most `--jobs` at a time; exit code 1, with paths of logs, when a cell failed."""
+    parser = argparse.ArgumentParser(prog="python -m stages.grid", description=__doc__)
+    parser.add_argument("targets", nargs="+", metavar="TARGET")
+    parser.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
+    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="at most so many at a time (default: 4)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a parameter of submitit: slurm_partition=P, gpus_per_node=1, cpus_per_task=8, timeout_min=600",
+    )  # fmt: skip
+    chosen = parser.parse_args(words)
+    try:
+        repo = Repo()
+        cells = prepare(repo, chosen.targets)
+        failed = run(cells, executor(chosen.cluster, chosen.set), chosen.jobs)
+    except DvcException as error:
+        raise UserError(str(error)) from error
+    if failed:
+        lines = "".join(f"\n  {name}: {log}" for name, log in failed.items())
+        raise UserError(f"{len(failed)} of {len(cells)} cells failed; the others are recorded. Their logs:{lines}")
+
+
+def prepare(repo: Repo, targets: list[str]) -> list[Stage]:
+    """The stages that must run, their former outs deleted; what DVC's cache holds is taken from there, as DVC does."""
+    with repo.lock:
+        chosen = dict.fromkeys(stage for target in targets for stage in repo.stage.collect(target))
+        stale = [stage for stage in chosen if stage.changed()]
+        upstream = {stage for cell in stale for stage in nx.descendants(repo.index.graph, cell)}
+        if late := sorted(stage.addressing for stage in upstream if stage.changed()):
+            raise UserError(f"the cells depend on stages that are out of date; first run: dvc repro {' '.join(late)}")
+        for stage in stale:
+            stage.remove_outs(ignore_remove=False, force=False)
+        cached = [stage for stage in stale if restored(stage)]
+    for stage in cached:
+        record(stage)
+    print(f"{len(chosen)} cells: {len(stale) - len(cached)} to run, {len(cached)} from DVC's cache")
+    return [stage for stage in stale if stage not in cached]
+
+
+def restored(stage: Stage) -> bool:
+    """Whether it has run with the same parameters, code and data before; its outs are there then."""
+    try:
+        stage.repo.stage_cache.restore(stage)
+    except RunCacheNotFoundError:
+        return False
+    return True
+
+
+def record(stage: Stage) -> None:
+    """Write the stage, as it lies there, to dvc.lock and the cache. One at a time: DVC locks the repository."""
+    stage.repo.commit(stage.addressing, force=True)
+
+
+def executor(cluster: str, settings: list[str]) -> submitit.AutoExecutor:
+    """What submits the jobs. Raises UserError for a setting that submitit does not know, or where Slurm is not."""
+    try:
+        chosen = submitit.AutoExecutor(LOGS / "%j", cluster=cluster)
+        chosen.update_parameters(timeout_min=7 * 24 * 60, stderr_to_stdout=True)  # its default is a few minutes
+        chosen.update_parameters(
+            **{key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in settings)}
+        )
+    except (RuntimeError, NameError, AssertionError) as error:
+        raise UserError(f"submitit: {error}; --cluster local needs no Slurm, --set takes KEY=VALUE") from error
+    return chosen
+
+
+def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, Path]:
+    """Run all, record each that ends well at once; those that failed, with their logs."""
+    waiting, running, failed = list(cells), {}, {}
+    with tqdm(total=len(cells), unit="cell") as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_a_time:
+                    stage = waiting.pop(0)
+                    running[stage] = submitit_job(stage, executor)
+                for stage in [stage for stage, job in running.items() if job.done()]:
+                    job = running.pop(stage)
+                    if job.exception() is None:
+                        record(stage)
+                    else:
+                        failed[stage.addressing] = job.paths.stdout
+                    bar.update()
+                bar.set_postfix_str(f"{len(running)} running, {len(waiting)} waiting, {len(failed)} failed")
+                time.sleep(0.2)
+        finally:
+            for job in running.values():
+                job.cancel()
+    return failed
+
+
+def submitit_job(stage: Stage, executor: submitit.AutoExecutor) -> submitit.Job:
+    script = stage.cmd if isinstance(stage.cmd, str) else "\n".join(stage.cmd)
+    return executor.submit(Command(script, stage.wdir, stage.repo.root_dir, stage.addressing))
+
+
+if __name__ == "__main__":
+    run_stage(grid)
