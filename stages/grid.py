@@ -1,4 +1,4 @@
-"""`python -m stages.grid TARGET...`: the cells of a matrix side by side, as jobs of Slurm or of this machine (submitit).
+"""`python -m stages.grid TARGET...`: the cells of a matrix side by side, by submitit: on Slurm or on this machine.
 
 A target is what `dvc repro` takes: `ablation`, `ablation/dvc.yaml:group`, a single cell. Cells that are out of date run
 as `dvc repro` would run them, and each that ends well is recorded in dvc.lock, so that `dvc repro` has nothing to do.
@@ -15,9 +15,11 @@ import networkx as nx
 import submitit
 import yaml
 from dvc.exceptions import DvcException
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from tqdm import tqdm
 
 from pipeline.errors import UserError
@@ -34,10 +36,13 @@ class Command:
     folder: str
     root: str
     name: str
+    gpus: str | None  # None: as Slurm says
 
     def __call__(self) -> None:
         """Raises CalledProcessError."""
         environment = {**os.environ, "DVC_ROOT": self.root, "DVC_STAGE": self.name}
+        if self.gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus
         subprocess.run(["/bin/sh", "-ec", self.script], cwd=self.folder, env=environment, check=True)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -93,8 +98,9 @@ def restored(stage: Stage) -> bool:
     return True
 
 
+@retry(retry=retry_if_exception_type(LockError), wait=wait_fixed(5), stop=stop_after_delay(3600), reraise=True)
 def record(stage: Stage) -> None:
-    """Write the stage, as it lies there, to dvc.lock and the cache. One at a time: DVC locks the repository."""
+    """Write the stage, as it lies there, to dvc.lock and the cache. Another DVC command may hold the lock a while."""
     stage.repo.commit(stage.addressing, force=True)
 
 
@@ -113,15 +119,16 @@ def executor(cluster: str, settings: list[str]) -> submitit.AutoExecutor:
 
 def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, Path]:
     """Run all, record each that ends well at once; those that failed, with their logs."""
-    waiting, running, failed = list(cells), {}, {}
+    waiting, free, running, failed = list(cells), list(range(at_a_time)), {}, {}
     with tqdm(total=len(cells), unit="cell") as bar:
         try:
             while waiting or running:
-                while waiting and len(running) < at_a_time:
-                    stage = waiting.pop(0)
-                    running[stage] = submitit_job(stage, executor)
-                for stage in [stage for stage, job in running.items() if job.done()]:
-                    job = running.pop(stage)
+                while waiting and free:
+                    stage, place = waiting.pop(0), free.pop(0)
+                    running[stage] = submitted(stage, executor, place), place
+                for stage in [stage for stage, (job, _) in running.items() if job.done()]:
+                    job, place = running.pop(stage)
+                    free.append(place)
                     if job.exception() is None:
                         record(stage)
                     else:
@@ -130,14 +137,17 @@ def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> 
                 bar.set_postfix_str(f"{len(running)} running, {len(waiting)} waiting, {len(failed)} failed")
                 time.sleep(0.2)
         finally:
-            for job in running.values():
+            for job, _ in running.values():
                 job.cancel()
     return failed
 
 
-def submitit_job(stage: Stage, executor: submitit.AutoExecutor) -> submitit.Job:
+def submitted(stage: Stage, executor: submitit.AutoExecutor, place: int) -> submitit.Job:
+    """The stage as a job. On this machine the jobs have GPUs of their own, by their places."""
     script = stage.cmd if isinstance(stage.cmd, str) else "\n".join(stage.cmd)
-    return executor.submit(Command(script, stage.wdir, stage.repo.root_dir, stage.addressing))
+    number = executor.parameters.get("gpus_per_node", 0)
+    gpus = ",".join(map(str, range(place * number, (place + 1) * number))) if executor.cluster == "local" else None
+    return executor.submit(Command(script, stage.wdir, stage.repo.root_dir, stage.addressing, gpus))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ import os, sys, time
 from pathlib import Path
 name, fails = sys.argv[1:]
 folder = Path("cells") / name
-(folder / "begun").write_text(f"{os.environ['DVC_STAGE']} {os.environ['DVC_ROOT']}")
+(folder / "begun").write_text(" ".join(os.environ[key] for key in ("DVC_STAGE", "DVC_ROOT", "CUDA_VISIBLE_DEVICES")))
 until = time.monotonic() + 60
 while not all((folder.parent / other / "begun").exists() for other in "ab"):
     if time.monotonic() > until:
@@ -84,13 +83,14 @@ def test_two_workers_fail_commit_and_have_nothing_left_to_do(project):
     assert status == 1 and "first run: dvc repro data" in printed and "Traceback" not in printed
     assert run(project, "dvc", "repro", "data")[0] == 0
 
-    status, printed = grid(project, "nested/dvc.yaml:cell")
+    status, printed = grid(project, "--set", "gpus_per_node=2", "nested/dvc.yaml:cell")
     assert status == 1 and "1 of 2 cells failed" in printed and "Traceback" not in printed
     assert sorted((project / "runs").read_text().split()) == ["a", "b"]  # each waited for the other
     (log,) = [line.split(": ")[1] for line in printed.splitlines() if line.startswith("  nested/dvc.yaml:cell@b")]
     assert "this cell fails" in (project / log).read_text()
-    name, root = (project / "cells/a/begun").read_text().split()
+    name, root, gpus = (project / "cells/a/begun").read_text().split()
     assert name == "nested/dvc.yaml:cell@a" and Path(root) == project
+    assert {gpus, (project / "cells/b/begun").read_text().split()[-1]} == {"0,1", "2,3"}
     dry = run(project, "dvc", "repro", "--dry", "nested/dvc.yaml:cell")[1]
     assert "Running stage 'nested/dvc.yaml:cell@b'" in dry and "cell@a' didn't change" in dry
 
