@@ -1,111 +1,164 @@
-"""`python -m stages.grid`: stages of DVC's graph that are out of date, spread over machines by submitit.
+"""`python -m stages.grid TARGET...`: the cells of a matrix side by side, by submitit: on Slurm or on this machine.
 
-Each stage's own command runs as a job of Slurm, or as a process here (`--cluster local`). What is done is recorded as
-`dvc commit` does it, so that `dvc repro` does not run it again; a call that was broken off is repeated.
+A target is what `dvc repro` takes: `ablation`, `ablation/dvc.yaml:group`, a single cell. Cells that are out of date run
+as `dvc repro` would run them, and each that ends well is recorded in dvc.lock, so that `dvc repro` has nothing to do.
 """
 
 import argparse
 import os
-import shutil
-import sys
+import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import networkx as nx
 import submitit
+import yaml
 from dvc.exceptions import DvcException
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage import Stage
-from submitit.helpers import CommandFunction
+from dvc.stage.cache import RunCacheNotFoundError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from tqdm import tqdm
 
 from pipeline.errors import UserError
 from stages.command import run_stage
 
 LOGS = Path("logs/grid")
-POLL = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a job does: a stage's commands, in its folder. Pickled by submitit."""
+
+    script: str
+    folder: str
+    root: str
+    name: str
+    gpus: str | None  # None: as Slurm says
+    threads: int | None  # of the processor, likewise: jobs that fight for cores are many times slower
+
+    def __call__(self) -> None:
+        """Raises CalledProcessError."""
+        environment = {**os.environ, "DVC_ROOT": self.root, "DVC_STAGE": self.name}
+        if self.gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus
+        if self.threads is not None:
+            environment.setdefault("OMP_NUM_THREADS", str(self.threads))
+        subprocess.run(["/bin/sh", "-ec", self.script], cwd=self.folder, env=environment, check=True)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """Slurm took the machine away: the same again, which goes on from the training's own checkpoint."""
+        return submitit.helpers.DelayedSubmission(self)
 
 
 def grid(*words: str) -> None:
-    """Run what is out of date of the targets; exit code 1 when a job failed."""
+    """Run what is out of date, at most `--jobs` at a time; exit code 1, with paths of logs, when a cell failed."""
     parser = argparse.ArgumentParser(prog="python -m stages.grid", description=__doc__)
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="such as ablation, or ablation/dvc.yaml:group")
-    parser.add_argument("--cluster", choices=("slurm", "local"), default="slurm")
-    parser.add_argument("--jobs", type=int, default=4, help="at the same time (default: 4)")
-    parser.add_argument("--minutes", type=int, default=240, help="a job may take (default: 240)")
-    parser.add_argument("--gpus", type=int, default=0, help="a job gets, of Slurm (default: none)")
-    parser.add_argument("--cpus", type=int, default=4, help="a job gets, of Slurm (default: 4)")
-    parser.add_argument("--partition", help="of Slurm")
+    parser.add_argument("targets", nargs="+", metavar="TARGET")
+    parser.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
+    parser.add_argument("--jobs", type=int, default=4, metavar="N", help="at most so many at a time (default: 4)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="a parameter of submitit: slurm_partition=P, gpus_per_node=1, cpus_per_task=8, timeout_min=600",
+    )  # fmt: skip
     chosen = parser.parse_args(words)
     try:
         repo = Repo()
-        stages = outdated(repo, chosen.targets)
+        cells = prepare(repo, chosen.targets)
+        failed = run(cells, executor(chosen.cluster, chosen.set), chosen.jobs)
     except DvcException as error:
         raise UserError(str(error)) from error
-    failed = run(repo, stages, executor(chosen), chosen.jobs)
-    print(f"{len(stages) - len(failed)} of {len(stages)} stages were run and recorded")
     if failed:
-        sys.exit("\n".join(["failed:", *(f"{name}: {log}" for name, log in failed.items())]))
+        lines = "".join(f"\n  {name}: {log}" for name, log in failed.items())
+        raise UserError(f"{len(failed)} of {len(cells)} cells failed; the others are recorded. Their logs:{lines}")
 
 
-def outdated(repo: Repo, targets: list[str]) -> list[Stage]:
-    """The stages of the targets that `dvc repro` would run, without those that depend on others of them.
+def prepare(repo: Repo, targets: list[str]) -> list[Stage]:
+    """The stages that must run, their former outs deleted; what DVC's cache holds is taken from there, as DVC does.
 
-    Raises UserError when one needs something else that is out of date.
+    Those that depend on others of the targets are left to `dvc repro`.
     """
-    found = {stage.addressing: stage for target in targets for stage in repo.stage.collect(target)}
-    changed = {name: stage for name, stage in found.items() if repo.status(targets=[name])}
-    needs = {name: {need.addressing for need in repo.index.graph.successors(changed[name])} for name in changed}
-    ready = [name for name in changed if not needs[name] & changed.keys()]
-    others = set().union(*(needs[name] for name in ready)) - changed.keys()
-    late = sorted(name for name in others if repo.status(targets=[name]))
-    if late:
-        raise UserError(f"first `dvc repro {' '.join(late)}`, which these stages need")
-    return [changed[name] for name in ready]
+    with repo.lock:
+        chosen = dict.fromkeys(stage for target in targets for stage in repo.stage.collect(target))
+        changed = [stage for stage in chosen if stage.changed()]
+        needs = {stage: nx.descendants(repo.index.graph, stage) for stage in changed}
+        stale = [stage for stage in changed if not needs[stage].intersection(changed)]  # tables, say, are not run here
+        upstream = {stage for cell in stale for stage in needs[cell]}
+        if late := sorted(stage.addressing for stage in upstream if stage.changed()):
+            raise UserError(f"the cells depend on stages that are out of date; first run: dvc repro {' '.join(late)}")
+        for stage in stale:
+            stage.remove_outs(ignore_remove=False, force=False)
+        cached = [stage for stage in stale if restored(stage)]
+    for stage in cached:
+        record(stage)
+    print(f"{len(chosen)} cells: {len(stale) - len(cached)} to run, {len(cached)} from DVC's cache")
+    return [stage for stage in stale if stage not in cached]
 
 
-def executor(chosen: argparse.Namespace) -> submitit.AutoExecutor:
-    """Where jobs go."""
-    made = submitit.AutoExecutor(folder=LOGS, cluster=chosen.cluster)
-    made.update_parameters(timeout_min=chosen.minutes, cpus_per_task=chosen.cpus)
-    if chosen.cluster == "slurm":
-        made.update_parameters(gpus_per_node=chosen.gpus)
-        if chosen.partition:
-            made.update_parameters(slurm_partition=chosen.partition)
-    return made
-
-
-def run(repo: Repo, stages: list[Stage], machines: submitit.Executor, jobs: int) -> dict[str, Path]:
-    """Run the stages, so many at a time, and record those that succeed; name and log of those that fail."""
-    waiting, running, failed = list(stages), {}, {}
+def restored(stage: Stage) -> bool:
+    """Whether it has run with the same parameters, code and data before; its outs are there then."""
     try:
-        with tqdm(total=len(stages), unit="stage") as bar:
+        stage.repo.stage_cache.restore(stage)
+    except RunCacheNotFoundError:
+        return False
+    return True
+
+
+@retry(retry=retry_if_exception_type(LockError), wait=wait_fixed(5), stop=stop_after_delay(3600), reraise=True)
+def record(stage: Stage) -> None:
+    """Write the stage, as it lies there, to dvc.lock and the cache. Another DVC command may hold the lock a while."""
+    stage.repo.commit(stage.addressing, force=True)
+
+
+def executor(cluster: str, settings: list[str]) -> submitit.AutoExecutor:
+    """What submits the jobs. Raises UserError for a setting that submitit does not know, or where Slurm is not."""
+    try:
+        chosen = submitit.AutoExecutor(LOGS / "%j", cluster=cluster)
+        chosen.update_parameters(timeout_min=7 * 24 * 60, stderr_to_stdout=True)  # its default is a few minutes
+        chosen.update_parameters(
+            **{key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in settings)}
+        )
+    except (RuntimeError, NameError, AssertionError) as error:
+        raise UserError(f"submitit: {error}; --cluster local needs no Slurm, --set takes KEY=VALUE") from error
+    return chosen
+
+
+def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, Path]:
+    """Run all, record each that ends well at once; those that failed, with their logs."""
+    waiting, free, running, failed = list(cells), list(range(at_a_time)), {}, {}
+    with tqdm(total=len(cells), unit="cell") as bar:
+        try:
             while waiting or running:
-                while waiting and len(running) < jobs:
-                    stage = waiting.pop(0)
-                    running[stage] = submit(repo, stage, machines, jobs)
-                for stage, job in [pair for pair in running.items() if pair[1].done()]:
-                    del running[stage]
+                while waiting and free:
+                    stage, place = waiting.pop(0), free.pop(0)
+                    running[stage] = submitted(stage, executor, place, at_a_time), place
+                for stage in [stage for stage, (job, _) in running.items() if job.done()]:
+                    job, place = running.pop(stage)
+                    free.append(place)
                     if job.exception() is None:
-                        repo.commit(stage.addressing, force=True)
+                        record(stage)
                     else:
-                        failed[stage.addressing] = job.paths.stderr
+                        failed[stage.addressing] = job.paths.stdout
                     bar.update()
-                    bar.set_postfix_str(f"{len(running)} running, {len(failed)} failed")
-                time.sleep(POLL)
-    finally:
-        for job in running.values():
-            job.cancel()
+                bar.set_postfix_str(f"{len(running)} running, {len(waiting)} waiting, {len(failed)} failed")
+                time.sleep(0.2)
+        finally:
+            for job, _ in running.values():
+                job.cancel()
     return failed
 
 
-def submit(repo: Repo, stage: Stage, machines: submitit.Executor, jobs: int) -> submitit.Job:
-    """Hand over a stage's command, after its outs were deleted as `dvc repro` deletes them."""
-    for out in stage.outs:
-        path = Path(out.fs_path)
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    threads = {} if machines.cluster == "slurm" else {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // jobs))}
-    environment = {**os.environ, **threads, "DVC_ROOT": repo.root_dir}
-    return machines.submit(CommandFunction(["sh", "-c", stage.cmd], cwd=stage.wdir, env=environment))
+def submitted(stage: Stage, executor: submitit.AutoExecutor, place: int, at_a_time: int) -> submitit.Job:
+    """The stage as a job. On this machine the jobs have GPUs of their own, by their places, and share the cores."""
+    script = stage.cmd if isinstance(stage.cmd, str) else "\n".join(stage.cmd)
+    number = executor.parameters.get("gpus_per_node", 0)
+    gpus = threads = None
+    if executor.cluster == "local":
+        gpus = ",".join(map(str, range(place * number, (place + 1) * number)))
+        threads = max(1, os.cpu_count() // at_a_time)
+    return executor.submit(Command(script, stage.wdir, stage.repo.root_dir, stage.addressing, gpus, threads))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Stages out of date, spread over two workers of this machine, in a DVC project of stages that do next to nothing."""
+"""A grid of two cells on two local workers, in a small DVC project of its own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,89 +8,110 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-GRAPH = """
+TOP = """
 stages:
-  source:
-    cmd: echo {words} > source
-    outs: [source]
+  data:
+    cmd: cp source data
+    deps: [source]
+    outs: [data]
+  other:
+    matrix: {number: [1]}
+    cmd: cp data other-${item.number}
+    deps: [data]
+    outs: ["other-${item.number}"]
+"""
+# Each cell waits for the other one to have begun: alone, it fails.
+NESTED = """
+vars: [../params.yaml]
+stages:
   cell:
-    matrix:
-      number: [0, 1, 2]
-    cmd: sh cell.sh ${{item.number}}
-    deps: [source, cell.sh]
-    outs: ["cells/${{item.number}}"]
-  table:
-    cmd: cat cells/*/found > table
-    deps: [cells]
-    outs: [table]
+    wdir: ..
+    matrix: {name: [a, b]}
+    cmd:
+    - mkdir cells/${item.name}
+    - python cell.py ${item.name} ${fails}
+    deps: [data, cell.py]
+    params: [fails]
+    outs: ["cells/${item.name}"]
 """
-# Cells 0 and 1 wait for each other: they end only where both run at a time.
 CELL = """
-set -e
-mkdir -p cells/$1
-touch here-$1
-if [ $1 -lt 2 ]; then
-    for second in $(seq 100); do [ -e here-0 ] && [ -e here-1 ] && break; sleep 0.2; done
-    [ -e here-0 ] && [ -e here-1 ]
-elif [ ! -e mended ]; then
-    echo cell two is broken >&2
-    exit 3
-fi
-echo $1 in $DVC_ROOT > cells/$1/found
+import os, sys, time
+from pathlib import Path
+name, fails = sys.argv[1:]
+folder = Path("cells") / name
+(folder / "begun").write_text(" ".join(os.environ[key] for key in ("DVC_STAGE", "DVC_ROOT", "CUDA_VISIBLE_DEVICES")))
+until = time.monotonic() + 60
+while not all((folder.parent / other / "begun").exists() for other in "ab"):
+    if time.monotonic() > until:
+        sys.exit("the other cell did not begin")
+    time.sleep(0.05)
+with open("runs", "a") as file:
+    print(name, file=file)
+if name == fails:
+    sys.exit("this cell fails")
 """
-
-
-def call(folder, *words, fails=False):
-    """What a Python module printed, errors too; it must succeed, or must fail."""
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "PYTHONPATH": str(PROJECT),
-        "HOME": str(folder),
-    }
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run([sys.executable, "-m", *words], cwd=folder, env=environment, text=True, **pipes)
-    assert (done.returncode != 0) == fails, done.stdout
-    return done.stdout
 
 
 @pytest.fixture
 def project(tmp_path):
-    (tmp_path / "dvc.yaml").write_text(GRAPH.format(words="one"))
-    (tmp_path / "cell.sh").write_text(CELL)
-    call(tmp_path, "dvc", "init", "--no-scm", "--quiet")
+    for folder in ("nested", "cells"):
+        (tmp_path / folder).mkdir()
+    files = {
+        "dvc.yaml": TOP, "nested/dvc.yaml": NESTED, "cell.py": CELL, "source": "1", "params.yaml": "fails: b\n",
+    }  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert run(tmp_path, "dvc", "init", "--no-scm", "--quiet")[0] == 0
     return tmp_path
 
 
-def test_two_workers(project):
-    words = ("stages.grid", "--cluster", "local", "--jobs", "2", "cell", "table")
-    assert "first `dvc repro source`, which these stages need" in call(project, *words, fails=True)
-    assert not (project / "cells").exists()
-
-    call(project, "dvc", "repro", "source")
-    printed = call(project, *words, fails=True)
-    assert "2 of 3 stages were run and recorded" in printed
-    (log,) = [line for line in printed.splitlines() if line.startswith("cell@2: ")]
-    assert "cell two is broken" in Path(project, log.removeprefix("cell@2: ")).read_text()
-    assert (project / "cells/1/found").read_text() == f"1 in {project}\n"
-
-    (project / "mended").touch()
-    assert "1 of 1 stages were run and recorded" in call(project, *words)
-    assert "0 of 0 stages" in call(project, "stages.grid", "--cluster", "local", "cell")
-    printed = call(project, "dvc", "repro")
-    assert "Running stage 'table'" in printed and "Running stage 'cell" not in printed
-    assert len((project / "table").read_text().splitlines()) == 3
+def run(folder, module, *words):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words], cwd=folder, env=environment, text=True, capture_output=True
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
-def test_what_is_out_of_date_is_removed_and_run_anew(project):
-    for file in ("mended", "here-0", "here-1"):
-        (project / file).touch()
-    call(project, "dvc", "repro", "cell")
-    (project / "cells/0/stale").touch()
-    (project / "cell.sh").write_text(CELL + "echo again\n")
-    assert "3 of 3 stages" in call(project, "stages.grid", "--cluster", "local", "--jobs", "3", "cell")
-    assert not (project / "cells/0/stale").exists()
+def grid(folder, *words):
+    return run(folder, "stages.grid", "--cluster", "local", "--jobs", "2", *words)
 
 
-def test_an_unknown_target_is_one_message(project):
-    printed = call(project, "stages.grid", "--cluster", "local", "sell", fails=True)
-    assert "UserError" in printed and "sell" in printed and "Traceback" not in printed
+def test_two_workers_fail_commit_and_have_nothing_left_to_do(project):
+    status, printed = grid(project, "nested/dvc.yaml:cell")
+    assert status == 1 and "first run: dvc repro data" in printed and "Traceback" not in printed
+    assert run(project, "dvc", "repro", "data")[0] == 0
+
+    status, printed = grid(project, "--set", "gpus_per_node=2", "nested/dvc.yaml:cell")
+    assert status == 1 and "1 of 2 cells failed" in printed and "Traceback" not in printed
+    assert sorted((project / "runs").read_text().split()) == ["a", "b"]  # each waited for the other
+    (log,) = [line.split(": ")[1] for line in printed.splitlines() if line.startswith("  nested/dvc.yaml:cell@b")]
+    assert "this cell fails" in (project / log).read_text()
+    name, root, gpus = (project / "cells/a/begun").read_text().split()
+    assert name == "nested/dvc.yaml:cell@a" and Path(root) == project
+    assert {gpus, (project / "cells/b/begun").read_text().split()[-1]} == {"0,1", "2,3"}
+    dry = run(project, "dvc", "repro", "--dry", "nested/dvc.yaml:cell")[1]
+    assert "Running stage 'nested/dvc.yaml:cell@b'" in dry and "cell@a' didn't change" in dry
+
+    (project / "params.yaml").write_text("fails: none\n")
+    status, printed = grid(project, "nested/dvc.yaml:cell", "other")
+    assert status == 0 and "3 cells: 3 to run, 0 from DVC's cache" in printed
+    assert (project / "other-1").read_text() == "1"
+    status, printed = grid(project, "nested/dvc.yaml:cell", "other")
+    assert status == 0 and "3 cells: 0 to run" in printed
+    assert "up to date" in run(project, "dvc", "repro", "nested/dvc.yaml:cell", "other")[1]
+
+    (project / "cells/a/begun").write_text("changed by hand")
+    status, printed = grid(project, "nested/dvc.yaml:cell")
+    assert status == 0 and "0 to run, 1 from DVC's cache" in printed
+    assert (project / "cells/a/begun").read_text().startswith("nested")
+    assert len((project / "runs").read_text().split()) == 4
+
+
+def test_what_cannot_be_submitted_is_refused_by_name(project):
+    assert run(project, "dvc", "repro", "data")[0] == 0
+    status, printed = grid(project, "--set", "slurm_partitoin=gpu", "other")
+    assert status == 1 and "Unknown argument 'partitoin'" in printed and "Traceback" not in printed
+    status, printed = grid(project, "absent")
+    assert status == 1 and "absent" in printed and "Traceback" not in printed
