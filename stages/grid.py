@@ -115,7 +115,7 @@ def record(stage: Stage) -> None:
 def executor(cluster: str, settings: list[str]) -> submitit.AutoExecutor:
     """What submits the jobs. Raises UserError for a setting that submitit does not know, or where Slurm is not."""
     try:
-        chosen = submitit.AutoExecutor(LOGS / "%j", cluster=cluster)
+        chosen = submitit.AutoExecutor(LOGS, cluster=cluster)
         chosen.update_parameters(timeout_min=7 * 24 * 60, stderr_to_stdout=True)  # its default is a few minutes
         chosen.update_parameters(
             **{key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in settings)}
