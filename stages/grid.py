@@ -142,7 +142,7 @@ def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> 
                     else:
                         failed[stage.addressing] = job.paths.stdout
                     bar.update()
-                bar.set_postfix_str(f"{len(running)} running, {len(waiting)} waiting, {len(failed)} failed")
+                bar.set_postfix_str(f"{len(running)} running, {len(failed)} failed", refresh=False)
                 time.sleep(0.2)
         finally:
             for job, _ in running.values():

@@ -127,8 +127,6 @@ def test_a_preset_is_one_command_and_goes_on_cell_by_cell(project):
     assert "| equivariant" in (folder / "table.md").read_text() and r"\toprule" in (folder / "table.tex").read_text()
     figures = json.loads((project / "metrics/ablation_upsampler.json").read_text())["reflection"]
     assert figures["plain"]["max_f1"] == pytest.approx(float(rows[1]["max_f1"]) / 100)
-    shown = run(project, "dvc", "metrics", "show")
-    assert "metrics/ablation_upsampler.json" in shown
     commit(project, "a preset")
 
 
@@ -180,7 +178,7 @@ def test_own_data_train_evaluate_and_are_fetched_anew_when_they_change(project):
 def test_data_come_back_from_a_remote(project, tmp_path):
     run(project, "git", "checkout", "--quiet", "--force", "HEAD")
     run(project, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
-    run(project, "dvc", "checkout")
+    run(project, "dvc", "checkout", "--allow-missing")  # most presets have not been run
     run(project, "dvc", "push", "fetch@dendi", "preprocess@dendi")
     clone = tmp_path / "fresh"
     run(tmp_path, "git", "clone", "--quiet", str(project), str(clone))

@@ -131,13 +131,17 @@ def test_interrupted_and_taken_up_again(data, whole, tmp_path, monkeypatch):
 
 
 def test_a_second_signal_has_its_usual_effect():
-    before = signal.getsignal(signal.SIGINT)
-    with stop_wish() as wish:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert wish.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+    usual = signal.default_int_handler
+    before = signal.signal(signal.SIGINT, usual)  # below nohup it is ignored
+    try:
+        with stop_wish() as wish:
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) == before
+            assert wish.signal == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == usual
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_full_disk_leaves_the_last_checkpoint(data, whole, tmp_path, monkeypatch):
