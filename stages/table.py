@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.ablation import cell_names, preset_table, readable, to_latex
+from pipeline.errors import DataError
 from pipeline.params import load_params
 from pipeline.tables import to_markdown
 from stages.command import run_stage
@@ -23,6 +24,9 @@ def main(preset: str) -> None:
     params, folder = load_params(), Path("ablation/tables") / preset
     matrix = yaml.safe_load(Path("ablation/dvc.yaml").read_text())["stages"][preset]["matrix"]
     paths = [Path("models/ablation", preset, name, "scores.json") for name in cell_names(matrix, params)]
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise DataError(f"{missing[0]} and {len(missing) - 1} more are missing: `dvc repro ablation/dvc.yaml:{preset}`")
     table = preset_table(preset, [json.loads(path.read_text()) for path in paths])
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "table.csv")
