@@ -73,6 +73,13 @@ class OwnParams(_Section):
     folder: Path
 
 
+class SyntheticParams(_Section):
+    """Training images made from a folder of photographs."""
+
+    photographs: Path
+    images: Count
+
+
 class PreprocessParams(_Section):
     """What is done about faulty files and odd marks."""
 
@@ -108,6 +115,7 @@ class TrainParams(_Section):
     image_tower: TowerUse
     text_tower: TowerUse
     layer_decay: Share
+    quarter_turns: Annotated[bool, Field(strict=True)]
     schedule: Schedule
     decay: Share
     warmup: Annotated[int, Field(ge=0, strict=True)]
@@ -162,6 +170,7 @@ class Params(_Section):
     embedded: EmbeddedParams
     published: PublishedParams
     own: OwnParams
+    synthetic: SyntheticParams
     preprocess: PreprocessParams
     prompts: PromptParams
     decoder: DecoderParams

@@ -42,7 +42,8 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
     if params.train.overfit:
         training = first_batches(training, params)
         validation = [TargetSplit(split.path, split.task, split.chosen) for split in training]
-    dataset = TrainingSet(training, params.seed, augmented=not params.train.overfit)
+    recipe = params.train
+    dataset = TrainingSet(training, params.seed, not recipe.overfit, recipe.quarter_turns)
     fabric, checkpoint, journal = start(params.train.precision), Checkpoint(key), None
     with ExitStack() as stack:
         if fabric.is_global_zero:

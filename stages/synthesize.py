@@ -1,0 +1,32 @@
+"""Stage `synthesize` of weights/dvc.yaml: composites of `synthetic.photographs` for one task, packed for training."""
+
+import os
+from pathlib import Path
+
+from pipeline.datasets import own
+from pipeline.datasets.synthetic import generate, read_photographs
+from pipeline.packing import SUFFIX
+from pipeline.params import load_params
+from pipeline.placement import placed
+from pipeline.preparing import pack
+from stages.command import run_stage
+
+VALIDATION_IMAGES = 200
+
+
+def main(task: str, *changes: str) -> None:
+    """Leave images and marks under data/synthetic/TASK, packed splits under data/packed/synthetic/TASK/own."""
+    params = load_params(changes=[f"task={task}", *changes])
+    size, folder = params.chosen.input_size, Path("data/synthetic") / task
+    parts = read_photographs(params.synthetic.photographs, params.seed)
+    with placed(folder) as part:
+        for split, photographs, count in zip(("train", "val"), parts, (params.synthetic.images, VALIDATION_IMAGES)):
+            (part / split).mkdir()
+            generate(photographs, part / split, task, count, size, params.seed, os.cpu_count())
+    with placed(Path("data/packed/synthetic") / task / "own") as packed:
+        for split in ("train", "val"):
+            pack(own.samples(folder, split, []), task, size, packed / f"{split}{SUFFIX}", f"{task} {split}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
