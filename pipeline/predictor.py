@@ -11,7 +11,7 @@ Coordinates: x right, y down, in pixels of the image as it is seen (turned as it
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -60,6 +60,11 @@ class Detection:
         """Whether anything was found."""
         return bool(self.axes or self.centres)
 
+    def above(self, threshold: float) -> "Detection":
+        """The same without the axes or centres of a lower score."""
+        axes, centres = (tuple(m for m in marks if m.score >= threshold) for marks in (self.axes, self.centres))
+        return replace(self, axes=axes, centres=centres, threshold=threshold)
+
     def to_dict(self) -> dict:
         """Plain numbers and lists: everything but the heat map and the image."""
         height, width = self.heatmap.shape
@@ -79,7 +84,11 @@ class Detection:
 
         rows = [{"kind": "axis", **asdict(axis)} for axis in self.axes]
         rows += [{"kind": "centre", **asdict(centre)} for centre in self.centres]
-        columns = ["kind", "x1", "y1", "x2", "y2", "score"] if self.task == "reflection" else ["kind", "x", "y", "score", "fold"]
+        columns = (
+            ["kind", "x1", "y1", "x2", "y2", "score"]
+            if self.task == "reflection"
+            else ["kind", "x", "y", "score", "fold"]
+        )
         return pd.DataFrame(rows, columns=columns)
 
     def overlay(self, heat: bool = True) -> Image.Image:
@@ -107,6 +116,16 @@ class Detector:
         self.task, self.size = record.params.task, record.params.chosen.input_size
         self.threshold = float(np.mean(list(record.thresholds.values())))
 
+    def info(self) -> dict:
+        """What the model is: plain numbers and lists."""
+        params, parameters = self.record.params, sum(p.numel() for p in self.model.parameters())
+        return {
+            "task": self.task, "backbone": params.backbone, "input_size": self.size, "parameters": parameters,
+            "decoder": params.decoder.model_dump(mode="json"), "prompts": self.record.prompts,
+            "threshold": self.threshold, "validation_f1": self.record.validation_f1, "epoch": self.record.epoch,
+            "portable": self.record.portable, "train": params.train.model_dump(mode="json"),
+        }  # fmt: skip
+
     def detect(self, image: ImageLike, threshold: float | None = None) -> Detection:
         """Look at one image: a path, a PIL image, or an array [H, W], [H, W, 1 or 3 or 4], uint8 or float in 0..1.
 
@@ -115,7 +134,9 @@ class Detector:
         """
         return next(self.stream([image], threshold=threshold))
 
-    def stream(self, images: Iterable[ImageLike], batch: int = 1, threshold: float | None = None) -> Iterator[Detection]:
+    def stream(
+        self, images: Iterable[ImageLike], batch: int = 1, threshold: float | None = None
+    ) -> Iterator[Detection]:
         """Look at many images, `batch` at a time; the results come in their order."""
         images = iter(images)
         while some := [pixels_of(image) for image in islice(images, batch)]:
@@ -132,13 +153,12 @@ class Detector:
         return [box.native(map_).numpy() for box, map_ in zip(boxes, maps[:, 0].float().cpu())]
 
     def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:
-        every = find_axes(heatmap) if self.task == "reflection" else find_centres(heatmap)
-        kept = tuple(mark for mark in every if mark.score >= threshold)
-        axes, centres = (kept, ()) if self.task == "reflection" else ((), kept)
+        axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
+        centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
         for array in (pixels, heatmap):
             array.setflags(write=False)
-        score = every[0].score if every else 0.0
-        return Detection(self.task, heatmap, axes, centres, score, threshold, pixels)
+        score = max((mark.score for mark in (*axes, *centres)), default=0.0)
+        return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
 
 
 def load(
