@@ -9,7 +9,7 @@ Coordinates: x right, y down, in pixels of the heat map, pixel centres at intege
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ SIDE = 192  # pixels of the square that the search works on
 ANGLES = 60  # directions in half a turn
 REACHES = (4, 8)  # pixels from a ridge to its sides
 LEVEL = 0.08  # ridge response that counts neither for nor against a segment
-SHORTEST = 8  # pixels
+SHORTEST = 14  # pixels; the corners of filled regions are ridges of up to 12
 MOST = 10  # axes or centres
 BEND = 8, np.radians([15, 25, 35])  # pixels past an end, and angles to the line, at which a curve would go on
 SPREAD = 1 / 40  # of the longer side: how far a centre's peak is taken together
@@ -49,7 +49,7 @@ class DetectedCentre:
 
 @dataclass(frozen=True)
 class _Line:
-    """A stretch of a line: `theta` radians from the x axis, `offset` across, `start` to `end` along, in turned pixels."""
+    """A stretch of a line: `theta` radians from the x axis, `offset` across, `start` to `end` along, in pixels."""
 
     theta: float
     offset: float
@@ -73,7 +73,7 @@ def find_axes(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedAxis]:
         if line is None:
             break
         fine = line.theta + torch.linspace(-1, 1, 9) * math.pi / ANGLES
-        line = _best_line(rest, fine, centred=True) or line
+        line = _trimmed(square, _best_line(rest, fine, centred=True) or line)
         score = float(_values(square, [line.point(a) for a in np.arange(line.start, line.end + 1)]).mean())
         if score >= least and not _curved(square, line, score):
             ends = [(x - left, y - top) for x, y in (line.point(line.start), line.point(line.end))]
@@ -90,13 +90,15 @@ def find_centres(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedCentr
     """
     spread = max(1.0, SPREAD * max(heat_map.shape))
     smooth, reach = gaussian_filter(heat_map.astype(np.float32), spread / 3), round(spread)
-    peaks = (smooth == maximum_filter(smooth, size=2 * round(2 * spread) + 1)) & (smooth >= max(least, 1e-3))
+    peaks = (smooth == maximum_filter(smooth, size=2 * round(2 * spread) + 1)) & (smooth > 1e-3)
     found = []
     for y, x in np.argwhere(peaks):
         top, left = max(0, y - reach), max(0, x - reach)
         around = smooth[top : y + reach + 1, left : x + reach + 1]
         dy, dx = center_of_mass(np.clip(around - smooth[y, x] / 2, 1e-6, None))
-        found.append(DetectedCentre(float(left + dx), float(top + dy), float(smooth[y, x])))
+        score = float(heat_map[top : y + reach + 1, left : x + reach + 1].max())
+        if score >= least:
+            found.append(DetectedCentre(float(left + dx), float(top + dy), score))
     return sorted(found, key=lambda centre: -centre.score)[:MOST]
 
 
@@ -142,6 +144,26 @@ def _best_line(square: torch.Tensor, angles: torch.Tensor, centred: bool = False
         weight = ridges[number, near, start : end + 1].sum(1)
         offset = float((weight * near).sum() / weight.sum())
     return _Line(float(angles[number]), float(offset), float(start), float(end))
+
+
+def _trimmed(square: torch.Tensor, line: _Line) -> _Line:
+    """The line between its first and last point, to a fraction of a pixel, of half its mean height.
+
+    That is where a blurred segment ends.
+    """
+    along = np.arange(line.start, line.end + 1)
+    heights = _values(square, [line.point(a) for a in along]).numpy()
+    level = heights.mean() / 2
+    high = np.flatnonzero(heights >= level)
+    first, last = high[0], high[-1]
+
+    def crossing(outside: int, inside: int) -> float:
+        low, top = heights[outside], heights[inside]
+        return along[inside] + (along[outside] - along[inside]) * (top - level) / (top - low)
+
+    start = crossing(first - 1, first) if first else along[0]
+    end = crossing(last + 1, last) if last + 1 < len(along) else along[-1]
+    return replace(line, start=float(start), end=float(end))
 
 
 def _values(square: torch.Tensor, points: list[tuple[float, float]]) -> torch.Tensor:
