@@ -162,9 +162,7 @@ def _names(paths: list[Path], places: list[Path]) -> dict[Path, str]:
     for path, place, stem in zip(paths, places, stems):
         name = stem if count[stem] == 1 else str(place)
         if name in called:
-            raise DataError(
-                f"{called[name]} and {path}: both would be called {name}; give each a folder of its own, or run them apart"
-            )
+            raise DataError(f"{called[name]} and {path}: both would be called {name}; run them apart")
         called[name] = path
     return {path: name for name, path in called.items()}
 
