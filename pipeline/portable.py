@@ -21,6 +21,7 @@ def portable(model: CLIPSym, record: ModelRecord) -> tuple[CLIPSym, ModelRecord]
     """The model in this form, in evaluation mode, and its record. Raises CheckpointError for other backbones."""
     if not isinstance(model.image_tower, LiteTower):
         raise CheckpointError(f"backbone {record.params.backbone}: only models of the family lite have a portable form")
+    model.eval()
     decoder = copy.deepcopy(model.decoder)
     if isinstance(decoder.upsampler, LiftedUpsampler):
         decoder.upsampler = expand(decoder.upsampler)
