@@ -54,14 +54,14 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="say what a model is")
     info.add_argument("--task", choices=TASKS, default="reflection")
-    info.add_argument("--weights", type=Path)
+    _add_weights(info)
     info.set_defaults(run=_info)
 
     export = commands.add_parser("export", help="write a model for other programs, checked against PyTorch")
     export.add_argument("--format", choices=("onnx", "torchscript", "portable"), required=True)
     export.add_argument("--out", type=Path, required=True, metavar="FILE")
     export.add_argument("--task", choices=TASKS, default="reflection")
-    export.add_argument("--weights", type=Path)
+    _add_weights(export)
     export.set_defaults(run=_export)
 
     serve = commands.add_parser("serve", help="open a page in the browser to try it")
@@ -72,9 +72,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, help="a checkpoint instead of the package's weights; needs one --task")
+    _add_weights(parser)
     parser.add_argument("--device", help="as PyTorch names it; by default the GPU where there is one")
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, help="a checkpoint instead of the package's weights; needs one --task")
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="with a released CLIPSym (.pt): its prompts, one a line, in order"
+    )
+
+
+def _prompts(path: Path | None) -> list[str] | None:
+    """The lines of a file that are not blank. Raises DataError."""
+    try:
+        return None if path is None else list(filter(None, map(str.strip, path.read_text("utf-8").splitlines())))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a text file with one prompt a line: {error}") from None
 
 
 def _share(text: str) -> float:
@@ -103,7 +118,8 @@ def _detect(options: argparse.Namespace) -> int:
         raise DataError("--weights holds a model of one task: name it by --task reflection or --task rotation")
     found = list(dict.fromkeys(image for pattern in options.images for image in _files(pattern)))
     names = _names([path for path, _ in found], [inside for _, inside in found])
-    detectors = [load(task, options.weights, options.device, options.precision) for task in tasks]
+    prompts = _prompts(options.prompts)
+    detectors = [load(task, options.weights, options.device, options.precision, prompts) for task in tasks]
     failures: list[str] = []
 
     def readable() -> Iterator[tuple[Path, object]]:
@@ -170,7 +186,7 @@ def _names(paths: list[Path], places: list[Path]) -> dict[Path, str]:
 def _info(options: argparse.Namespace) -> int:
     from pipeline.predictor import load
 
-    print(json.dumps(load(options.task, options.weights, "cpu").info(), indent=2))
+    print(json.dumps(load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts)).info(), indent=2))
     return 0
 
 
@@ -178,7 +194,8 @@ def _export(options: argparse.Namespace) -> int:
     from pipeline.exporting import export
     from pipeline.predictor import load
 
-    print(export(load(options.task, options.weights, "cpu"), options.format, options.out))
+    detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts))
+    print(export(detector, options.format, options.out))
     return 0
 
 

@@ -166,21 +166,33 @@ def load(
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
+    prompts: Sequence[str] | None = None,
 ) -> Detector:
     """A detector with the weights that come with the package, or with those of a file.
 
-    weights: a checkpoint of the train stage, or a released CLIPSym's state (`.pt`); it must be of `task`
+    weights: a checkpoint of the train stage, or one of the released CLIPSym's code (`.pt`, `.pth`); of `task`
     device: as PyTorch names it; by default the GPU where there is one
     precision: of the products: fp32, bf16 or fp16
+    prompts: those that a released CLIPSym was trained with, in their order, where its file does not hold them
 
-    Raises CheckpointError.
+    Raises UserError, a CheckpointError in most cases.
     """
     path = SHIPPED / f"lite_{task}.safetensors" if weights is None else Path(weights)
-    model, record = load_model(path)
+    model, record = _loaded(path, task, prompts)
     if record.params.task != task:
         raise CheckpointError(f"{path}: its task is {record.params.task}, not {task}")
     model.precision = precision
     return Detector(model.to(device or best_device()), record)
+
+
+def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
+    if path.suffix in (".pt", ".pth"):
+        from pipeline.released import load_released, released_params  # here: open_clip takes a second or two
+
+        return load_released(path, released_params(task), prompts)
+    if prompts is not None:
+        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym (.pt, .pth) needs them given")
+    return load_model(path)
 
 
 @cache
