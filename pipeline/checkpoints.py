@@ -55,12 +55,17 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
 def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record. Raises CheckpointError."""
     record = load_record(path)
-    state = load_file(path)
-    text = state.get("text_embeddings")
+    text = load_file(path).get("text_embeddings")
     text = None if text is None else text.clone()  # MKL's sums depend on where in memory an array starts
     model = build_model(record.params, record.prompts, text, pretrained=False, portable=record.portable)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: its weights are not of the model in its header: {error}") from None
+    load_weights(model, path)
     return model.eval(), record
+
+
+def load_weights(model: CLIPSym, path: Path) -> None:
+    """Take over a checkpoint's weights and text embeddings. Raises CheckpointError where they are of another model."""
+    load_record(path)  # says what is wrong with the file
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights are of another model: {error}") from None

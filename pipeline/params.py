@@ -109,6 +109,7 @@ class TrainParams(_Section):
     """How the model is trained."""
 
     datasets: Annotated[tuple[Literal["dendi", "sdrw", "ldrs", "nyu", "own"], ...], Field(min_length=1)]
+    initial: Path | None
     epochs: Count
     batch: Count
     accumulate: Count
