@@ -1,5 +1,6 @@
 """A model for other programs: ONNX or TorchScript, checked against PyTorch, or this project's portable form."""
 
+import copy
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from pipeline.checkpoints import save_model
 from pipeline.errors import CheckpointError
-from pipeline.portable import portable
+from pipeline.portable import plain, portable
 from pipeline.predictor import Detector
 
 Format = Literal["onnx", "torchscript", "portable"]
@@ -32,12 +33,13 @@ def export(detector: Detector, form: Format, path: Path) -> str:
     """Write the model; return what was written and how far it is from PyTorch. Raises CheckpointError."""
     model, record = detector.model, detector.record
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not record.portable:
-        model, record = portable(model, record)
     if form == "portable":
-        save_model(path, model.half(), record)
+        if not record.portable:
+            model, record = portable(model, record)
+        save_model(path, copy.deepcopy(model).half(), record)
         return f"{path}: {path.stat().st_size / 1e6:.1f} MB"
-    heat_map, image = HeatMap(model.float()).eval(), torch.rand(2, 3, detector.size, detector.size)
+    model = model if record.portable else plain(model, record.params.chosen)
+    heat_map, image = HeatMap(model), torch.rand(2, 3, detector.size, detector.size)
     with torch.no_grad():
         expected = heat_map(image).numpy()
         traced = torch.jit.trace(heat_map, image, check_trace=False)

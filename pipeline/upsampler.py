@@ -32,7 +32,7 @@ class LiftedUpsampler(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, D, h, w] -> logits [B, 1, 16 h, 16 w]."""
         x = self.lifting(x)
-        if self.factor != 4:
+        if self.factor != 4 or torch.jit.is_tracing():  # exported models keep the plain form
             for convolution in self.upsampler.values():
                 x = convolution(finer(x, self.factor)).relu_()
             return self.pool(x)
@@ -90,7 +90,7 @@ class PlainUpsampler(nn.ModuleDict):
         first, *others = self.values()
         x = first(x)
         for convolution in others:
-            if self.factor == 4:
+            if self.factor == 4 and not torch.jit.is_tracing():
                 x = interleaved(conv_after_x4(x.relu_(), convolution.weight, convolution.bias))
             else:
                 x = convolution(finer(x.relu_(), self.factor))

@@ -23,7 +23,7 @@ class SameConv(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> [B, C', ceil(h / stride), ceil(w / stride)]."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        (top, bottom), (left, right) = (_padding(side, kernel, stride) for side in x.shape[2:])
+        (top, bottom), (left, right) = (_padding(int(side), kernel, stride) for side in x.shape[2:])
         if (top, left) == (bottom, right):
             x = F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
         else:

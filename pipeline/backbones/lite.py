@@ -133,6 +133,8 @@ def _load_in_order(network: nn.Module, path: Path) -> None:
 
 def _on_grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """[B, C, h, w] of any stride -> [B, C, *grid]: averaged down or interpolated up."""
+    if torch.jit.is_tracing() and int(x.shape[-1]) == 2 * int(grid[1]):  # ONNX wants the size of the windows
+        return F.avg_pool2d(x, 2)
     if x.shape[-1] > grid[1]:
         return F.adaptive_avg_pool2d(x, grid)
     return F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
