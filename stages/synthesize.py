@@ -1,4 +1,7 @@
-"""Stage `synthesize` of weights/dvc.yaml: composites of `synthetic.photographs` for one task, packed for training."""
+"""Stage `synthesize` of weights/dvc.yaml: composites of `synthetic.photographs` for one task, packed for training.
+
+`python -m stages.synthesize NAME TASK key=value ...` works with these values in params.yaml's place.
+"""
 
 import os
 from pathlib import Path
@@ -14,18 +17,18 @@ from stages.command import run_stage
 VALIDATION_IMAGES = 200
 
 
-def main(task: str, *changes: str) -> None:
-    """Leave images and marks under data/synthetic/TASK, packed splits under data/packed/synthetic/TASK/own."""
+def main(name: str, task: str, *changes: str) -> None:
+    """Leave images and marks under data/synthetic/NAME, packed splits under data/packed/synthetic/NAME/own."""
     params = load_params(changes=[f"task={task}", *changes])
-    size, folder = params.chosen.input_size, Path("data/synthetic") / task
+    size, folder = params.chosen.input_size, Path("data/synthetic") / name
     parts = read_photographs(params.synthetic.photographs, params.seed)
     with placed(folder) as part:
         for split, photographs, count in zip(("train", "val"), parts, (params.synthetic.images, VALIDATION_IMAGES)):
             (part / split).mkdir()
             generate(photographs, part / split, task, count, size, params.seed, os.cpu_count())
-    with placed(Path("data/packed/synthetic") / task / "own") as packed:
+    with placed(Path("data/packed/synthetic") / name / "own") as packed:
         for split in ("train", "val"):
-            pack(own.samples(folder, split, []), task, size, packed / f"{split}{SUFFIX}", f"{task} {split}")
+            pack(own.samples(folder, split, []), task, size, packed / f"{split}{SUFFIX}", f"{name} {split}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Stage `weights` of weights/dvc.yaml: a model for one task, trained on its composites, under models/weights/TASK."""
+"""Stage `weights` of weights/dvc.yaml: a model for one task, trained on composites.
+
+`python -m stages.weights NAME TASK key=value ...` works with these values in params.yaml's place.
+"""
 
 from pathlib import Path
 
@@ -8,11 +11,11 @@ from pipeline.training import train
 from stages.command import run_stage
 
 
-def main(task: str, *changes: str) -> None:
-    """Train on data/packed/synthetic/TASK with some values in params.yaml's place."""
-    params, packed = load_params(changes=[f"task={task}", *changes]), Path("data/packed/synthetic") / task
+def main(name: str, task: str, *changes: str) -> None:
+    """Train on data/packed/synthetic/NAME; leave the model under models/weights/NAME."""
+    params, packed = load_params(changes=[f"task={task}", *changes]), Path("data/packed/synthetic") / name
     training, validation = (packed_splits(packed, params.train.datasets, s, task) for s in ("train", "val"))
-    train(params, training, validation, Path("models/weights") / task)
+    train(params, training, validation, Path("models/weights") / name)
 
 
 if __name__ == "__main__":
