@@ -35,13 +35,13 @@ def page() -> gradio.Blocks:
         every = gradio.State()
         show = [verdict, overlay, table, download]
         for event in (upload.change, task.change):
-            event(_look, [upload, task], [every, threshold]).then(_shown, [every, threshold, heat], show)
+            event(look, [upload, task], [every, threshold]).then(shown, [every, threshold, heat], show)
         for event in (threshold.input, heat.change):
-            event(_shown, [every, threshold, heat], show)
+            event(shown, [every, threshold, heat], show)
     return blocks
 
 
-def _look(path: str | None, task: str) -> tuple[Detection | None, float]:
+def look(path: str | None, task: str) -> tuple[Detection | None, float]:
     """All that is found in the picture, and the model's threshold."""
     if path is None:
         return None, 0.3
@@ -52,7 +52,7 @@ def _look(path: str | None, task: str) -> tuple[Detection | None, float]:
     return detect(pixels, task, threshold=0.0), detect(pixels, task).threshold
 
 
-def _shown(every: Detection | None, threshold: float, heat: bool) -> tuple[str, Image.Image | None, object, str]:
+def shown(every: Detection | None, threshold: float, heat: bool) -> tuple[str, Image.Image | None, object, str]:
     if every is None:
         return "", None, None, ""
     found = every.above(threshold)

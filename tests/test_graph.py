@@ -19,7 +19,14 @@ WEIGHTS = yaml.safe_load((PROJECT / "weights" / "dvc.yaml").read_text())
 STAGES = (
     GRAPH["stages"] | PRESETS["stages"] | {name: stage.get("do", stage) for name, stage in WEIGHTS["stages"].items()}
 )
-EXPENSIVE = ["train", "ablation", *WEIGHTS["stages"], *(name for name in PRESETS["stages"] if name != "table")]
+EXPENSIVE = [
+    "train",
+    "ablation",
+    "synthesize",
+    "weights",
+    "finer",
+    *(name for name in PRESETS["stages"] if name != "table"),
+]
 WITHOUT_EFFECT = {
     *(
         PROJECT / "pipeline" / f"{name}.py"
