@@ -46,7 +46,7 @@ def test_what_is_no_image_is_a_message(tmp_path):
 def test_server_answers_on_the_loopback_interface_only():
     blocks = page()
     _, url, share = blocks.launch(
-        server_name="127.0.0.1", server_port=0, prevent_thread_lock=True, quiet=True, max_file_size="20mb"
+        server_name="127.0.0.1", server_port=None, prevent_thread_lock=True, quiet=True, max_file_size="20mb"
     )
     try:
         assert share is None and url.startswith("http://127.0.0.1:")
