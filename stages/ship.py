@@ -20,7 +20,7 @@ def main(name: str, task: str) -> None:
     """Write pipeline/weights/lite_TASK.safetensors from models/weights/NAME."""
     model, record = portable(*load_model(Path("models/weights") / name / "model.safetensors"))
     detector = Detector(model.float(), record)
-    (split,) = packed_splits(Path("data/packed/synthetic") / name, ["own"], "val", task)
+    (split,) = packed_splits(Path("data/synthetic") / name / "packed", ["own"], "val", task)
     pairs = []
     for number in tqdm(range(len(split)), unit="image"):
         found, annotation = detector.detect(split.native_image(number), threshold=0.0), split.annotation(number)

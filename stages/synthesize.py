@@ -18,17 +18,17 @@ VALIDATION_IMAGES = 200
 
 
 def main(name: str, task: str, *changes: str) -> None:
-    """Leave images and marks under data/synthetic/NAME, packed splits under data/packed/synthetic/NAME/own."""
+    """Leave images with their marks and packed splits under data/synthetic/NAME."""
     params = load_params(changes=[f"task={task}", *changes])
     size, folder = params.chosen.input_size, Path("data/synthetic") / name
     parts = read_photographs(params.synthetic.photographs, params.seed)
-    with placed(folder) as part:
+    with placed(folder / "images") as part:
         for split, photographs, count in zip(("train", "val"), parts, (params.synthetic.images, VALIDATION_IMAGES)):
             (part / split).mkdir()
             generate(photographs, part / split, task, count, size, params.seed, os.cpu_count())
-    with placed(Path("data/packed/synthetic") / name / "own") as packed:
+    with placed(folder / "packed" / "own") as packed:
         for split in ("train", "val"):
-            pack(own.samples(folder, split, []), task, size, packed / f"{split}{SUFFIX}", f"{name} {split}")
+            pack(own.samples(folder / "images", split, []), task, size, packed / f"{split}{SUFFIX}", f"{name} {split}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from stages.command import run_stage
 
 
 def main(name: str, task: str, *changes: str) -> None:
-    """Train on data/packed/synthetic/NAME; leave the model under models/weights/NAME."""
-    params, packed = load_params(changes=[f"task={task}", *changes]), Path("data/packed/synthetic") / name
+    """Train on data/synthetic/NAME; leave the model under models/weights/NAME."""
+    params, packed = load_params(changes=[f"task={task}", *changes]), Path("data/synthetic") / name / "packed"
     training, validation = (packed_splits(packed, params.train.datasets, s, task) for s in ("train", "val"))
     train(params, training, validation, Path("models/weights") / name)
 
