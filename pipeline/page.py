@@ -6,7 +6,7 @@ import gradio
 from PIL import Image
 
 from pipeline.errors import DataError
-from pipeline.predictor import Detection, detect, pixels_of
+from pipeline.predictor import Detection, pixels_of, shipped
 
 LARGEST_UPLOAD = "20mb"
 TITLE = "# Reflection axes and rotation centres\nNothing leaves this machine."
@@ -14,7 +14,9 @@ TITLE = "# Reflection axes and rotation centres\nNothing leaves this machine."
 
 def serve(port: int, browser: bool) -> None:
     """Serve the page on the loopback interface until interrupted."""
-    page().launch(server_name="127.0.0.1", server_port=port, inbrowser=browser, max_file_size=LARGEST_UPLOAD)
+    page().launch(
+        server_name="127.0.0.1", server_port=port, inbrowser=browser, show_error=True, max_file_size=LARGEST_UPLOAD
+    )
 
 
 def page() -> gradio.Blocks:
@@ -49,7 +51,7 @@ def look(path: str | None, task: str) -> tuple[Detection | None, float]:
         pixels = pixels_of(path)
     except DataError as error:
         raise gradio.Error(str(error)) from None
-    return detect(pixels, task, threshold=0.0), detect(pixels, task).threshold
+    return shipped(task).detect(pixels, threshold=0.0), round(shipped(task).threshold, 2)
 
 
 def shown(every: Detection | None, threshold: float, heat: bool) -> tuple[str, Image.Image | None, object, str]:
@@ -57,8 +59,8 @@ def shown(every: Detection | None, threshold: float, heat: bool) -> tuple[str, I
         return "", None, None, ""
     found = every.above(threshold)
     count = len(found.axes) + len(found.centres)
-    marks = "axes" if found.task == "reflection" else "centres"
-    verdict = f"**{count} {marks}**" if found.symmetric else "**not symmetric**"
+    one, more = ("axis", "axes") if found.task == "reflection" else ("centre", "centres")
+    verdict = f"**{count} {one if count == 1 else more}**" if found.symmetric else "**not symmetric**"
     return (
         f"{verdict}, best score {every.score:.2f}",
         found.overlay(heat),

@@ -196,13 +196,14 @@ def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIP
 
 
 @cache
-def _shipped(task: Task) -> Detector:
+def shipped(task: Task) -> Detector:
+    """The detector with the weights that come with the package, loaded once."""
     return load(task)
 
 
 def detect(image: ImageLike, task: Task = "reflection", threshold: float | None = None) -> Detection:
     """Look at one image with the weights that come with the package; see `Detector.detect`."""
-    return _shipped(task).detect(image, threshold)
+    return shipped(task).detect(image, threshold)
 
 
 def pixels_of(image: ImageLike) -> np.ndarray:
