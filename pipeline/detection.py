@@ -68,18 +68,21 @@ def find_axes(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedAxis]:
     """The axes of a heat map, float [H, W] in 0..1, of at least this score; the best first, at most ten."""
     square, scale, (left, top) = _squared(heat_map)
     rest, angles, found = square.clone(), torch.arange(ANGLES) * math.pi / ANGLES, []
+    ridges = _ridges(square, angles)
     for _ in range(MOST):
-        line = _best_line(rest, angles)
+        line = _best_line(ridges, angles)
         if line is None:
             break
         fine = line.theta + torch.linspace(-1, 1, 9) * math.pi / ANGLES
-        line = _trimmed(square, _best_line(rest, fine, centred=True) or line)
+        line = _trimmed(square, _best_line(_ridges(rest, fine), fine, centred=True) or line)
         score = float(_values(square, [line.point(a) for a in np.arange(line.start, line.end + 1)]).mean())
         if score >= least and not _curved(square, line, score):
             ends = [(x - left, y - top) for x, y in (line.point(line.start), line.point(line.end))]
             (x1, y1), (x2, y2) = ((scale * (x + 0.5) - 0.5, scale * (y + 0.5) - 0.5) for x, y in ends)
             found.append(DetectedAxis(x1, y1, x2, y2, score))
-        rest = rest * (1 - _stroke(line))
+        kept = 1 - _stroke(line)
+        rest *= kept
+        ridges *= _turned(kept, angles)  # cheaper than searching the rest for ridges
     return sorted(found, key=lambda axis: -axis.score)
 
 
@@ -117,22 +120,27 @@ def _squared(heat_map: np.ndarray) -> tuple[torch.Tensor, float, tuple[int, int]
 
 def _ridges(square: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     """[A, offset, along]: by how much the map, turned by each angle, is brighter than on both sides of a line."""
+    turned = _turned(square, angles)
+    ridges = torch.zeros_like(turned)
+    for reach in REACHES:
+        sides = F.pad(turned, (0, 0, reach, reach))
+        higher = torch.maximum(sides[:, :SIDE], sides[:, 2 * reach :])
+        ridges = torch.maximum(ridges, torch.sub(turned, higher, out=higher))
+    return ridges
+
+
+def _turned(square: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """[A, offset, along]: the map turned by each angle."""
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
     place = (torch.arange(SIDE) - (SIDE - 1) / 2) * 2 / SIDE
     across, along = place[:, None], place
     grid = torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
     maps = square.expand(len(angles), 1, SIDE, SIDE)
-    turned = F.grid_sample(maps, grid, align_corners=False)[:, 0]
-    ridges = torch.zeros_like(turned)
-    for reach in REACHES:
-        sides = F.pad(turned, (0, 0, reach, reach))
-        ridges = torch.maximum(ridges, turned - torch.maximum(sides[:, :SIDE], sides[:, 2 * reach :]))
-    return ridges
+    return F.grid_sample(maps, grid, align_corners=False)[:, 0]
 
 
-def _best_line(square: torch.Tensor, angles: torch.Tensor, centred: bool = False) -> _Line | None:
+def _best_line(ridges: torch.Tensor, angles: torch.Tensor, centred: bool = False) -> _Line | None:
     """The stretch with the largest sum of ridges above the level; `centred`: between pixels, where its ridge is."""
-    ridges = _ridges(square, angles)
     sums = (ridges - LEVEL).cumsum(-1)
     gains = sums - F.pad(sums, (1, 0))[..., :-1].cummin(-1).values
     number, offset, end = np.unravel_index(int(gains.argmax()), gains.shape)
