@@ -21,7 +21,10 @@ if sys.argv[2] == "trained":
     record = detector.record
     detector.model = build_model(record.params, record.prompts, None, pretrained=False).eval()
     detector.model.precision = "fp32"
-images = [np.random.default_rng(n).integers(0, 256, (h, w, 3), np.uint8) for n in range(8) for h, w in {sizes}]
+from PIL import Image
+from skimage import data
+photographs = [Image.fromarray(a) for a in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())]
+images = [np.asarray(photograph.resize((w, h))) for photograph in photographs for h, w in {sizes}]
 detector.detect(images[0])
 times = [time.perf_counter() - start]
 for image in images:

@@ -10,11 +10,13 @@ Coordinates: x right, y down, in pixels of the heat map, pixel centres at intege
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import center_of_mass, gaussian_filter, maximum_filter
+from skimage.measure import block_reduce
 
 SIDE = 192  # pixels of the square that the search works on
 ANGLES = 60  # directions in half a turn
@@ -23,6 +25,7 @@ LEVEL = 0.08  # ridge response that counts neither for nor against a segment
 SHORTEST = 14  # pixels; the corners of filled regions are ridges of up to 12
 MOST = 10  # axes or centres
 BEND = 8, np.radians([15, 25, 35])  # pixels past an end, and angles to the line, at which a curve would go on
+FINEST = 320  # pixels of the longer side that centres are looked for in, or up to twice as many
 SPREAD = 1 / 40  # of the longer side: how far a centre's peak is taken together
 
 
@@ -67,14 +70,14 @@ class _Line:
 def find_axes(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedAxis]:
     """The axes of a heat map, float [H, W] in 0..1, of at least this score; the best first, at most ten."""
     square, scale, (left, top) = _squared(heat_map)
-    rest, angles, found = square.clone(), torch.arange(ANGLES) * math.pi / ANGLES, []
-    ridges = _ridges(square, angles)
+    rest, found, (angles, grid) = square.clone(), [], _half_turn()
+    ridges = _ridges(square, grid)
     for _ in range(MOST):
         line = _best_line(ridges, angles)
         if line is None:
             break
         fine = line.theta + torch.linspace(-1, 1, 9) * math.pi / ANGLES
-        line = _trimmed(square, _best_line(_ridges(rest, fine), fine, centred=True) or line)
+        line = _trimmed(square, _best_line(_ridges(rest, _grid(fine)), fine, centred=True) or line)
         score = float(_values(square, [line.point(a) for a in np.arange(line.start, line.end + 1)]).mean())
         if score >= least and not _curved(square, line, score):
             ends = [(x - left, y - top) for x, y in (line.point(line.start), line.point(line.end))]
@@ -82,7 +85,7 @@ def find_axes(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedAxis]:
             found.append(DetectedAxis(x1, y1, x2, y2, score))
         kept = 1 - _stroke(line)
         rest *= kept
-        ridges *= _turned(kept, angles)  # cheaper than searching the rest for ridges
+        ridges *= _turned(kept, grid)  # cheaper than searching the rest for ridges
     return sorted(found, key=lambda axis: -axis.score)
 
 
@@ -91,6 +94,8 @@ def find_centres(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedCentr
 
     A peak is placed at the centre of mass of what is around it, to a fraction of a pixel.
     """
+    scale = max(1, max(heat_map.shape) // FINEST)
+    heat_map = block_reduce(heat_map, (scale, scale), np.max)
     spread = max(1.0, SPREAD * max(heat_map.shape))
     smooth, reach = gaussian_filter(heat_map.astype(np.float32), spread / 3), round(spread)
     peaks = (smooth == maximum_filter(smooth, size=2 * round(2 * spread) + 1)) & (smooth > 1e-3)
@@ -101,7 +106,8 @@ def find_centres(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedCentr
         dy, dx = center_of_mass(np.clip(around - smooth[y, x] / 2, 1e-6, None))
         score = float(heat_map[top : y + reach + 1, left : x + reach + 1].max())
         if score >= least:
-            found.append(DetectedCentre(float(left + dx), float(top + dy), score))
+            x_native, y_native = (scale * (place + 0.5) - 0.5 for place in (left + dx, top + dy))
+            found.append(DetectedCentre(float(x_native), float(y_native), score))
     return sorted(found, key=lambda centre: -centre.score)[:MOST]
 
 
@@ -118,9 +124,16 @@ def _squared(heat_map: np.ndarray) -> tuple[torch.Tensor, float, tuple[int, int]
     return square, scale, (left, top)
 
 
-def _ridges(square: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+@cache
+def _half_turn() -> tuple[torch.Tensor, torch.Tensor]:
+    """The angles of the search and their grid, made once: half of the time would go into it."""
+    angles = torch.arange(ANGLES) * math.pi / ANGLES
+    return angles, _grid(angles)
+
+
+def _ridges(square: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """[A, offset, along]: by how much the map, turned by each angle, is brighter than on both sides of a line."""
-    turned = _turned(square, angles)
+    turned = _turned(square, grid)
     ridges = torch.zeros_like(turned)
     for reach in REACHES:
         sides = F.pad(turned, (0, 0, reach, reach))
@@ -129,14 +142,18 @@ def _ridges(square: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     return ridges
 
 
-def _turned(square: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """[A, offset, along]: the map turned by each angle."""
+def _turned(square: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """[A, offset, along]: the map turned by each angle of the grid."""
+    maps = square.expand(len(grid), 1, SIDE, SIDE)
+    return F.grid_sample(maps, grid, align_corners=False)[:, 0]
+
+
+def _grid(angles: torch.Tensor) -> torch.Tensor:
+    """[A, offset, along, 2]: where in the map the pixels of the turned ones lie, for grid_sample."""
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
     place = (torch.arange(SIDE) - (SIDE - 1) / 2) * 2 / SIDE
     across, along = place[:, None], place
-    grid = torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
-    maps = square.expand(len(angles), 1, SIDE, SIDE)
-    return F.grid_sample(maps, grid, align_corners=False)[:, 0]
+    return torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
 
 
 def _best_line(ridges: torch.Tensor, angles: torch.Tensor, centred: bool = False) -> _Line | None:

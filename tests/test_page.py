@@ -24,7 +24,7 @@ def test_threshold_sifts_what_was_found_once(picture):
     assert 0 < threshold < 1
     verdict, overlay, table, text = shown(every, 0.0, True)
     assert overlay.size == (160, 120) and len(table) == len(every.axes) > 0
-    assert f"{len(every.axes)} axes" in verdict and '"threshold": 0.0' in text
+    assert f"**{len(every.axes)} ax" in verdict and '"threshold": 0.0' in text
     verdict, overlay, table, _ = shown(every, 1.0, False)
     assert "not symmetric" in verdict and len(table) == 0
     np.testing.assert_array_equal(np.asarray(overlay), every.image)
