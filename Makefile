@@ -42,4 +42,5 @@ $(READY): requirements.txt requirements-no-deps.txt
 	$(PYTHON) -m venv $(VENV)
 	pip install --requirement requirements.txt
 	pip install --no-deps --requirement requirements-no-deps.txt
+	pip install --no-deps --editable .
 	touch $@

@@ -22,7 +22,7 @@ from pipeline.geometry import Letterbox
 from pipeline.loading import JITTER, JITTER_SHARE, TILT
 from pipeline.scoring.f1 import RADIUS, THRESHOLDS, F1Counts
 from pipeline.targets import BLUR, BLUR_SIGMA, reflection_instances, rotation_orders
-from pipeline.upsampler import EquivariantUpsampler, PlainUpsampler
+from pipeline.upsampler import LiftedUpsampler, PlainUpsampler
 
 DISC = np.hypot(*np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]) <= RADIUS
 
@@ -96,7 +96,7 @@ def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     return F.linear(x, layer.weight, layer.bias)
 
 
-def upsampler(module: EquivariantUpsampler | PlainUpsampler, x: torch.Tensor) -> torch.Tensor:
+def upsampler(module: LiftedUpsampler | PlainUpsampler, x: torch.Tensor) -> torch.Tensor:
     """[B, D, h, w] -> [B, 1, 16 h, 16 w]: each convolution at the size of its result."""
     if isinstance(module, PlainUpsampler):
         first, *others = ((layer.weight, layer.bias) for layer in module.values())

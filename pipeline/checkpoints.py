@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.backbones.catalogue import build_image_tower
+from pipeline.backbones.fused import fused_tower
 from pipeline.clipsym import CLIPSym
 from pipeline.decoder import Decoder
 from pipeline.errors import CheckpointError
@@ -15,9 +16,11 @@ from pipeline.params import Params
 from pipeline.records import RECORD, ModelRecord, load_record
 
 
-def build_model(params: Params, prompts: list[str], text_embeddings: torch.Tensor | None, pretrained: bool) -> CLIPSym:
+def build_model(
+    params: Params, prompts: list[str], text_embeddings: torch.Tensor | None, pretrained: bool, portable: bool = False
+) -> CLIPSym:
     """The model of these parameters; `pretrained=False` leaves the image tower random, for weights to be loaded."""
-    tower = build_image_tower(params.chosen, pretrained)
+    tower = fused_tower(params.chosen) if portable else build_image_tower(params.chosen, pretrained)
     decoder = Decoder(
         tower.widths,
         None if text_embeddings is None else text_embeddings.shape[1],
@@ -26,8 +29,9 @@ def build_model(params: Params, prompts: list[str], text_embeddings: torch.Tenso
         params.decoder.upsampler,
         params.decoder.group,
         params.decoder.layers,
+        portable,
     )
-    return CLIPSym(tower, decoder, text_embeddings, params.train.precision)
+    return CLIPSym(tower, decoder, text_embeddings, "fp32" if portable else params.train.precision)
 
 
 def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
@@ -51,12 +55,17 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
 def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record. Raises CheckpointError."""
     record = load_record(path)
-    state = load_file(path)
-    text = state.get("text_embeddings")
+    text = load_file(path).get("text_embeddings")
     text = None if text is None else text.clone()  # MKL's sums depend on where in memory an array starts
-    model = build_model(record.params, record.prompts, text, pretrained=False)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: its weights are not of the model in its header: {error}") from None
+    model = build_model(record.params, record.prompts, text, pretrained=False, portable=record.portable)
+    load_weights(model, path)
     return model.eval(), record
+
+
+def load_weights(model: CLIPSym, path: Path) -> None:
+    """Take over a checkpoint's weights and text embeddings. Raises CheckpointError where they are of another model."""
+    load_record(path)  # says what is wrong with the file
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights are of another model: {error}") from None

@@ -11,7 +11,7 @@ from torch import nn
 from pipeline.mlp import mlp
 from pipeline.names import Group, UpsamplerKind
 from pipeline.products import Linear
-from pipeline.upsampler import build_upsampler
+from pipeline.upsampler import PlainUpsampler, expanded_upsampler
 
 HEADS, MLP_WIDTH = 4, 2048
 
@@ -49,6 +49,7 @@ class Decoder(nn.Module):
 
     `feature_widths`: channels of the three features, shallow to deep. `text_width`: of the text embeddings, None for
     no text (then M = 1 and nothing is modulated). `width` must be divisible by 2^`layers`, those of the upsampler.
+    `portable`: with a plain upsampler in the expanded form of an equivariant one.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Decoder(nn.Module):
         upsampler: UpsamplerKind,
         group: Group,
         layers: int,
+        portable: bool = False,
     ) -> None:
         super().__init__()
         if text_width is not None:
@@ -67,7 +69,7 @@ class Decoder(nn.Module):
         self.reduces = nn.ModuleList(Linear(channels, width) for channels in reversed(feature_widths))
         self.layers = nn.ModuleList(DecoderLayer(width) for _ in feature_widths)
         self.decoder_linear_map = nn.Conv2d(prompts, 1, kernel_size=1)
-        self.upsampler = build_upsampler(upsampler, width, group, layers)
+        self.upsampler = build_upsampler(upsampler, width, group, layers, portable)
 
     def forward(
         self, features: list[torch.Tensor], text_embeddings: torch.Tensor | None, grid: tuple[int, int]
@@ -98,3 +100,14 @@ class Decoder(nn.Module):
 def from_released(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The released decoder's state under our names; only its plain upsampler is called differently."""
     return {name.replace("upsample_layer.", "upsampler."): value for name, value in state.items()}
+
+
+def build_upsampler(kind: UpsamplerKind, width: int, group: Group, layers: int, portable: bool = False) -> nn.Module:
+    """The upsampler by name; `group` matters to the equivariant one only. `width` is divisible by 2^`layers`."""
+    if kind == "plain":
+        return PlainUpsampler(width, layers)
+    if portable:
+        return expanded_upsampler(width, group, layers)
+    from pipeline.equivariant import equivariant_upsampler  # here: escnn takes a second, and not everybody has it
+
+    return equivariant_upsampler(width, group, layers)

@@ -28,6 +28,7 @@ class TrainingSet(Dataset):
     splits: Sequence[PackedSplit]
     seed: int
     augmented: bool = True
+    quarter_turns: bool = True
 
     def __len__(self) -> int:
         return sum(len(split) for split in self.splits)
@@ -38,7 +39,7 @@ class TrainingSet(Dataset):
         split, number = self.place(index)
         image, target = _float_image(split.image(number)), torch.from_numpy(split.target(number))[None]
         return (
-            augment(image, target, np.random.default_rng((self.seed, epoch, index)))
+            augment(image, target, np.random.default_rng((self.seed, epoch, index)), self.quarter_turns)
             if self.augmented
             else (image, target)
         )
@@ -101,13 +102,14 @@ def evaluation_images(split: PackedSplit, numbers: Sequence[int]) -> torch.Tenso
 
 
 def augment(
-    image: torch.Tensor, target: torch.Tensor, generator: np.random.Generator
+    image: torch.Tensor, target: torch.Tensor, generator: np.random.Generator, quarter_turns: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn image [3, S, S] and target [1, S, S] alike by a random angle, black where nothing is; jitter the colours.
 
-    The angle is a random multiple of 90 degrees plus at most 15 to either side; both in one resampling.
+    The angle is at most 15 degrees to either side, with `quarter_turns` plus a random multiple of 90; both in one
+    resampling.
     """
-    angle = 90.0 * generator.integers(4) + generator.uniform(-TILT, TILT)
+    angle = (90.0 * generator.integers(4) if quarter_turns else 0.0) + generator.uniform(-TILT, TILT)
     turned = rotate(torch.cat([image, target])[None], angle)[0]
     image, target = turned[:3], turned[3:]
     if generator.random() < JITTER_SHARE:

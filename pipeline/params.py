@@ -73,6 +73,13 @@ class OwnParams(_Section):
     folder: Path
 
 
+class SyntheticParams(_Section):
+    """Training images made from a folder of photographs."""
+
+    photographs: Path
+    images: Count
+
+
 class PreprocessParams(_Section):
     """What is done about faulty files and odd marks."""
 
@@ -102,12 +109,14 @@ class TrainParams(_Section):
     """How the model is trained."""
 
     datasets: Annotated[tuple[Literal["dendi", "sdrw", "ldrs", "nyu", "own"], ...], Field(min_length=1)]
+    initial: Path | None
     epochs: Count
     batch: Count
     accumulate: Count
     image_tower: TowerUse
     text_tower: TowerUse
     layer_decay: Share
+    quarter_turns: Annotated[bool, Field(strict=True)]
     schedule: Schedule
     decay: Share
     warmup: Annotated[int, Field(ge=0, strict=True)]
@@ -162,6 +171,7 @@ class Params(_Section):
     embedded: EmbeddedParams
     published: PublishedParams
     own: OwnParams
+    synthetic: SyntheticParams
     preprocess: PreprocessParams
     prompts: PromptParams
     decoder: DecoderParams

@@ -38,6 +38,8 @@ def mix_channels(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 
 def _large(x: torch.Tensor, width: int) -> bool:
     """Whether the product of `x` with a matrix of this width is one that oneDNN makes faster."""
+    if torch.jit.is_tracing():  # exported models keep the plain form
+        return False
     ours = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return ours and torch.backends.mkldnn.is_available() and x.numel() > SMALL and x.numel() * width >= LARGE
 

@@ -17,7 +17,8 @@ class ModelRecord:
     """The header's entries.
 
     `params`: all parameters of the run; `prompts`: the M prompts; `epoch`: the one that the weights are of;
-    `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best on its validation images.
+    `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best on its validation images;
+    `portable`: whether the weights are those of plain convolutions (pipeline.portable).
     """
 
     params: Params
@@ -25,6 +26,7 @@ class ModelRecord:
     epoch: int
     validation_f1: float
     thresholds: dict[str, float]
+    portable: bool = False
 
 
 def load_record(path: Path) -> ModelRecord:

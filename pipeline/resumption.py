@@ -31,11 +31,16 @@ def repository() -> Path:
 
 
 def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
-    """A digest of what a training depends on: its parameters, this package's code, the packed splits."""
+    """A digest of what a training depends on: its parameters, this package's code, the packed splits, the weights that
+    it starts from. Raises CheckpointError where these are missing.
+    """
     trained = params.model_dump_json(include={"seed", "task", "prompts", "decoder", "train"})
     digest = hashlib.sha256(f"{trained} {params.backbone} {params.chosen.model_dump_json()}".encode())
     package = Path(__file__).parent
-    for path in [*sorted(package.rglob("*.py")), *(split.path for split in splits)]:
+    initial = [params.train.initial] if params.train.initial else []
+    for path in [*sorted(package.rglob("*.py")), *(split.path for split in splits), *initial]:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such checkpoint (params.yaml: train.initial)")
         with path.open("rb") as file:
             for block in iter(lambda: file.read(2**20), b""):
                 digest.update(block)

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from pipeline.backbones.catalogue import build_text_tower, embed_prompts
-from pipeline.checkpoints import build_model
+from pipeline.checkpoints import build_model, load_weights
 from pipeline.clipsym import CLIPSym
 from pipeline.engine import gathered, share_of, start
 from pipeline.errors import DataError
@@ -42,7 +42,8 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
     if params.train.overfit:
         training = first_batches(training, params)
         validation = [TargetSplit(split.path, split.task, split.chosen) for split in training]
-    dataset = TrainingSet(training, params.seed, augmented=not params.train.overfit)
+    recipe = params.train
+    dataset = TrainingSet(training, params.seed, not recipe.overfit, recipe.quarter_turns)
     fabric, checkpoint, journal = start(params.train.precision), Checkpoint(key), None
     with ExitStack() as stack:
         if fabric.is_global_zero:
@@ -83,11 +84,13 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
 
 
 def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
-    """A model with pretrained towers and a fresh decoder, and the prompts drawn for it."""
+    """A model with pretrained towers and a fresh decoder, or with `train.initial`'s weights, and the prompts drawn."""
     torch.manual_seed(params.seed)
     vocabulary = read_vocabulary(params.prompts.vocabulary)
     prompts = draw(params.prompts.kind, params.prompts.count, params.prompts.words, vocabulary, params.seed)
     model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
+    if params.train.initial:
+        load_weights(model, params.train.initial)
     if params.train.image_tower == "frozen":
         model.image_tower.requires_grad_(False)
     if params.train.text_tower == "trained" and prompts:  # the ablation's grid may leave them out

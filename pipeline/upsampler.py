@@ -3,88 +3,36 @@
 Shapes: [B, D, h, w] -> [B, 1, 16 h, 16 w]. The submodules carry the released code's names, so that its weights load.
 """
 
-import warnings
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.names import Group, UpsamplerKind
+from pipeline.names import Group
 from pipeline.products import mix_channels
-
-with warnings.catch_warnings():
-    # Without py3nj escnn computes SO(3) coefficients numerically; nothing here uses SO(3).
-    warnings.filterwarnings("ignore", message="`py3nj` package not found")
-    from escnn import gspaces
-    from escnn import nn as enn
-    from escnn.group import _numerical
-
-# D groups: scikit-learn's SVD refuses the np.matrix that escnn hands it; without it escnn takes SciPy's.
-_numerical.randomized_svd = None
-
 
 FACTOR = {1: 16, 2: 4, 4: 2}  # by the number of layers: how much finer each makes the grid
 
 
-class SteerableConv(enn.R2Conv):
-    """A 3x3 convolution between fields whose state is its weights and bias, in training and evaluation alike.
+class LiftedUpsampler(nn.Module):
+    """Lifting convolution, in each layer (bilinear upsampling, convolution, ReLU), projection to one channel.
 
-    escnn stores the expanded filter as a buffer in evaluation mode only, so that checkpoints of one mode fail in the
-    other and weights changed in evaluation mode go unseen. Here the filter is expanded from the weights when they
-    have changed since the last call, and always when gradients are wanted.
+    The convolutions are 3x3 and have `expanded`: the filter and the bias of the plain convolution that they are.
     """
 
-    def __init__(self, in_type: enn.FieldType, out_type: enn.FieldType) -> None:
-        # recompute: else all of escnn's modules share one basis, and moving one model breaks the others
-        super().__init__(in_type, out_type, kernel_size=3, padding=1, recompute=True)
-        super().train()  # drops escnn's expanded filter
-        for module in self.modules():
-            for name, buffer in list(module.named_buffers(recurse=False)):
-                module.register_buffer(name, buffer, persistent=False)  # the basis follows from the group
-        self._cached: tuple[tuple, tuple[torch.Tensor, torch.Tensor]] | None = None
-
-    def train(self, mode: bool = True) -> "SteerableConv":
-        """Switch the mode without storing or dropping buffers."""
-        return nn.Module.train(self, mode)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, h, w] -> [B, C', h, w], plain tensors whose channels are those of the field types."""
-        return F.conv2d(x, *self.expanded(), padding=1)
-
-    def expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The filter [C', C, 3, 3] and the bias [C'] of the equivalent plain convolution, in the weights' precision."""
-        with torch.autocast(self.weights.device.type, enabled=False):
-            if torch.is_grad_enabled():
-                return self.expand_parameters()
-            state = tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in self.parameters())
-            if self._cached is None or self._cached[0] != state:
-                self._cached = state, self.expand_parameters()
-            return self._cached[1]
-
-
-class EquivariantUpsampler(nn.Module):
-    """Lifting convolution, in each layer (bilinear upsampling, convolution, ReLU), projection to one invariant channel.
-
-    Turning the input by an angle of the group turns the output, exactly for multiples of 90 degrees.
-    """
-
-    def __init__(self, width: int, group: Group, layers: int) -> None:
+    def __init__(self, lifting: nn.Module, layers: Sequence[nn.Module], pool: nn.Module) -> None:
         super().__init__()
-        space = group_space(group)
-        scalar, regular = space.trivial_repr, space.regular_repr
-        fields = [enn.FieldType(space, (width >> halved) * [regular]) for halved in range(layers + 1)]
-        self.factor = FACTOR[layers]
-        self.lifting = SteerableConv(enn.FieldType(space, width * [scalar]), fields[0])
-        self.upsampler = nn.ModuleDict(
-            {str(3 * k + 1): SteerableConv(*fields[k : k + 2]) for k in range(layers)}  # 0: interpolation, 2: ReLU
-        )
-        self.pool = SteerableConv(fields[-1], enn.FieldType(space, [scalar]))
+        self.factor = FACTOR[len(layers)]
+        self.lifting = lifting
+        self.upsampler = nn.ModuleDict({str(3 * k + 1): conv for k, conv in enumerate(layers)})  # 0: finer, 2: ReLU
+        self.pool = pool
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, D, h, w] -> logits [B, 1, 16 h, 16 w]."""
         x = self.lifting(x)
-        if self.factor != 4:
+        if self.factor != 4 or torch.jit.is_tracing():  # exported models keep the plain form
             for convolution in self.upsampler.values():
                 x = convolution(finer(x, self.factor)).relu_()
             return self.pool(x)
@@ -92,6 +40,39 @@ class EquivariantUpsampler(nn.Module):
         x = interleaved(conv_after_x4(x, *first.expanded()).relu_())
         x = conv_after_x4(x, *second.expanded()).relu_()
         return conv_of_interleaved(x, *self.pool.expanded())
+
+
+class PlainConv(nn.Conv2d):
+    """A 3x3 convolution for LiftedUpsampler, with weights of its own."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(channels, out_channels, kernel_size=3, padding=1)
+
+    def expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The filter [C', C, 3, 3] and the bias [C']."""
+        return self.weight, self.bias
+
+
+def expanded_upsampler(width: int, group: Group, layers: int) -> LiftedUpsampler:
+    """A random upsampler of plain convolutions, of the shape that an equivariant one has when expanded."""
+    order = int(group[1:]) * (2 if group[0] == "D" else 1)
+    widths = [(width >> halved) * order for halved in range(layers + 1)]
+    layers_ = [PlainConv(*widths[k : k + 2]) for k in range(layers)]
+    return LiftedUpsampler(PlainConv(width, widths[0]), layers_, PlainConv(widths[-1], 1))
+
+
+@torch.no_grad()
+def expand(upsampler: LiftedUpsampler) -> LiftedUpsampler:
+    """The same function, of plain convolutions."""
+
+    def plain(convolution: nn.Module) -> PlainConv:
+        weight, bias = convolution.expanded()
+        twin = PlainConv(weight.shape[1], weight.shape[0])
+        twin.load_state_dict({"weight": weight, "bias": bias})
+        return twin
+
+    layers = [plain(convolution) for convolution in upsampler.upsampler.values()]
+    return LiftedUpsampler(plain(upsampler.lifting), layers, plain(upsampler.pool))
 
 
 class PlainUpsampler(nn.ModuleDict):
@@ -109,7 +90,7 @@ class PlainUpsampler(nn.ModuleDict):
         first, *others = self.values()
         x = first(x)
         for convolution in others:
-            if self.factor == 4:
+            if self.factor == 4 and not torch.jit.is_tracing():
                 x = interleaved(conv_after_x4(x.relu_(), convolution.weight, convolution.bias))
             else:
                 x = convolution(finer(x.relu_(), self.factor))
@@ -221,14 +202,3 @@ def taps_to_line(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """
     finer = [[5, 3, 0], [3, 5, 0], [1, 7, 0], [0, 7, 1], [0, 5, 3], [0, 3, 5]]  # eighths; of pixels 4 i - 1 to 4 i + 4
     return torch.tensor(finer, dtype=dtype, device=device).div(8).unfold(0, 3, 1).transpose(1, 2)
-
-
-def build_upsampler(kind: UpsamplerKind, width: int, group: Group, layers: int) -> nn.Module:
-    """The upsampler by name; `group` matters to the equivariant one only. `width` is divisible by 2^`layers`."""
-    return EquivariantUpsampler(width, group, layers) if kind == "equivariant" else PlainUpsampler(width, layers)
-
-
-def group_space(group: Group) -> gspaces.GSpace2D:
-    """`CN`: N rotations; `DN`: N rotations and the reflections."""
-    order = int(group[1:])
-    return gspaces.rot2dOnR2(order) if group[0] == "C" else gspaces.flipRot2dOnR2(order)

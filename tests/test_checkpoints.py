@@ -24,6 +24,12 @@ def tiny(kind="sapg", upsampler="equivariant"):
     return load_params(COMMITTED, [*small, f"prompts.kind={kind}", f"decoder.upsampler={upsampler}"]).short()
 
 
+def small_lite(*changes):
+    """Parameters of the smallest model of the family lite."""
+    small = ["backbone=lite", "ablation.input_size=64", "decoder.width=16", "decoder.group=C4", "prompts.kind=none"]
+    return load_params(COMMITTED, [*small, *changes]).short()
+
+
 def saved(path, params):
     """A model and its record, after they were written to `path`."""
     torch.manual_seed(3)

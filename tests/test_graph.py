@@ -15,8 +15,18 @@ from pipeline.params import load_params
 PROJECT = Path(__file__).parents[1]
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
 PRESETS = yaml.safe_load((PROJECT / "ablation" / "dvc.yaml").read_text())
-STAGES = GRAPH["stages"] | PRESETS["stages"]
-EXPENSIVE = ["train", "ablation", *(name for name in PRESETS["stages"] if name != "table")]
+WEIGHTS = yaml.safe_load((PROJECT / "weights" / "dvc.yaml").read_text())
+STAGES = (
+    GRAPH["stages"] | PRESETS["stages"] | {name: stage.get("do", stage) for name, stage in WEIGHTS["stages"].items()}
+)
+EXPENSIVE = [
+    "train",
+    "ablation",
+    "synthesize",
+    "weights",
+    "finer",
+    *(name for name in PRESETS["stages"] if name != "table"),
+]
 WITHOUT_EFFECT = {
     *(
         PROJECT / "pipeline" / f"{name}.py"

@@ -86,7 +86,7 @@ def test_image_and_target_move_together_by_the_angles_meant():
     angles = []
     for number in range(60):
         target = blob(18, 0)
-        image, moved = augment(target.expand(3, -1, -1), target, generator(number))
+        image, moved = augment(target.expand(3, -1, -1), target, generator(number), True)
         pairs = torch.stack([image.mean(0).flatten(), moved.flatten()])
         assert torch.corrcoef(pairs)[0, 1] > 0.9999
         x, y = centroid(moved)
@@ -97,10 +97,19 @@ def test_image_and_target_move_together_by_the_angles_meant():
     assert np.abs(tilts).max() < 15.2 and tilts.min() < -10 and tilts.max() > 10
 
 
+def test_without_quarter_turns_only_tilts(splits):
+    dataset = TrainingSet(splits, seed=0, quarter_turns=False)
+    for number in range(20):
+        x, y = centroid(augment(blob(18, 0), blob(18, 0), generator(number), False)[1])
+        assert abs(np.degrees(np.arctan2(-y, x))) < 15.2
+    image, target = TrainingSet(splits, seed=0, augmented=False)[1, 0]
+    torch.testing.assert_close(dataset[1, 0], augment(image, target, generator((0, 1, 0)), False))
+
+
 def test_values_stay_in_range():
     for number in range(20):
         torch.manual_seed(number)
-        image, target = augment(torch.rand(3, 16, 16).round(), torch.rand(1, 16, 16).round(), generator(number))
+        image, target = augment(torch.rand(3, 16, 16).round(), torch.rand(1, 16, 16).round(), generator(number), True)
         for values in (image, target):
             assert values.min() >= 0 and values.max() <= 1 + 1e-6
         assert image.dtype == target.dtype == torch.float32
@@ -110,7 +119,7 @@ def test_colours_change_half_of_the_time_and_targets_never():
     plain = torch.tensor([0.3, 0.5, 0.7])[:, None, None].expand(3, 9, 9)
     changed = 0
     for number in range(400):
-        image, target = augment(plain, torch.full((1, 9, 9), 0.4), generator(number))
+        image, target = augment(plain, torch.full((1, 9, 9), 0.4), generator(number), True)
         changed += not torch.allclose(image[:, 4, 4], plain[:, 4, 4], atol=1e-3)
         assert target[0, 4, 4] == pytest.approx(0.4, abs=1e-5)
     assert 150 < changed < 250
@@ -124,6 +133,7 @@ def test_item(splits):
         torch.from_numpy(splits[1].image(2)).permute(2, 0, 1) / 255,
         torch.from_numpy(splits[1].target(2))[None],
         generator((0, 1, 7)),
+        True,
     )
     torch.testing.assert_close((image, target), expected)
     with pytest.raises(IndexError):

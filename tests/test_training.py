@@ -1,6 +1,7 @@
 """Training with the tiny towers on a handful of made images: it learns, keeps the best epoch, and repeats itself."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from safetensors.torch import load_file
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.checkpoints import load_model
-from pipeline.errors import DataError
+from pipeline.errors import CheckpointError, DataError
 from pipeline.loading import Share, TrainingSet, epoch_batches, training_batches
 from pipeline.loss import alpha_focal
 from pipeline.packing import PackedSplit
 from pipeline.params import load_params
 from pipeline.prediction import score
 from pipeline.preparing import pack
+from pipeline.resumption import fingerprint
 from pipeline.scoring.f1 import F1Counts
 from pipeline.training import new_model, train
 
@@ -189,3 +191,23 @@ def test_nothing_is_compiled_on_the_cpu(data, tmp_path, monkeypatch, wanted):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="compiles on a GPU only")
 def test_trains_compiled_in_bf16(data, tmp_path):
     assert train(params(compile=True, precision="bf16"), *data, tmp_path).validation_f1 > 0
+
+
+def test_starts_from_a_checkpoint(run, data, tmp_path):
+    _, folder = run
+    weights = folder / "model.safetensors"
+    model, _ = new_model(params(initial=weights))
+    expected = load_file(weights)
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    shutil.copyfile(weights, tmp_path / "copy.safetensors")
+    same, other = params(initial=weights), params(initial=tmp_path / "copy.safetensors")
+    (tmp_path / "copy.safetensors").write_bytes(b"")
+    assert fingerprint(same, data[0]) != fingerprint(other, data[0])
+    with pytest.raises(CheckpointError, match="copy.safetensors: not a checkpoint"):
+        new_model(other)
+    with pytest.raises(CheckpointError, match="nowhere: no such checkpoint"):
+        fingerprint(params(initial=tmp_path / "nowhere"), data[0])
+    wider = params(initial=weights)
+    wider = wider.model_copy(update={"decoder": wider.decoder.model_copy(update={"width": 16})})
+    with pytest.raises(CheckpointError, match="its weights are of another model"):
+        new_model(wider)

@@ -9,16 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import plain
-from pipeline.upsampler import (
-    EquivariantUpsampler,
-    PlainUpsampler,
-    build_upsampler,
-    conv_after_x4,
-    conv_of_interleaved,
-    enn,
-    group_space,
-    interleaved,
-)
+from pipeline.decoder import build_upsampler
+from pipeline.equivariant import enn, equivariant_upsampler, group_space
+from pipeline.upsampler import PlainUpsampler, conv_after_x4, conv_of_interleaved, interleaved
 
 GROUPS = ("C4", "C8", "C16", "D4", "D8")
 LAYERS = ("lifting", "upsampler.1", "upsampler.4", "pool")
@@ -162,7 +155,7 @@ def test_plain_is_not_equivariant(layers):
 def test_state_is_weights_and_biases_under_the_released_names():
     equivariant = {f"{layer}.{kind}" for layer in LAYERS for kind in ("weights", "bias")}
     plain = {f"{layer}.{kind}" for layer in "036" for kind in ("weight", "bias")}
-    for module, names in ((EquivariantUpsampler(4, "C8", 2), equivariant), (PlainUpsampler(4, 2), plain)):
+    for module, names in ((equivariant_upsampler(4, "C8", 2), equivariant), (PlainUpsampler(4, 2), plain)):
         for mode in (True, False):
             run(module.train(mode), torch.randn(1, 4, 2, 2))
             assert set(module.state_dict()) == names == {name for name, _ in module.named_parameters()}
@@ -220,7 +213,7 @@ def test_no_stale_filter_in_evaluation_mode(change, mode):
 
 def test_models_share_nothing():
     """escnn hands one basis to all its modules, so that moving or casting one model would break the others."""
-    first, second = EquivariantUpsampler(4, "C8", 2), EquivariantUpsampler(4, "C8", 2)
+    first, second = equivariant_upsampler(4, "C8", 2), equivariant_upsampler(4, "C8", 2)
     assert not {id(module) for module in first.modules()} & {id(module) for module in second.modules()}
     first.double()
     assert run(second, torch.randn(1, 4, 2, 2)).dtype == torch.float32

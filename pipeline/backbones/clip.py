@@ -114,7 +114,7 @@ def image_tower(config: BackboneParams, weights: Path | None) -> ClipTower:
 
 def text_tower(config: BackboneParams, weights: Path | None, prompts: list[str]) -> "ClipText":
     """The text tower of a catalogue entry, random without weights, with these prompts."""
-    return ClipText(open_clip_model(config, weights), _tokenizer(config)(prompts))
+    return ClipText(open_clip_model(config, weights), tokenizer(config)(prompts))
 
 
 class FastQuickGELU(QuickGELU):
@@ -148,15 +148,24 @@ def open_clip_model(config: BackboneParams, weights: Path | None) -> nn.Module:
 
 
 def _set_input_size(visual: nn.Module, size: int) -> None:
-    """Interpolate the position embeddings bicubically, without anti-aliasing (METHOD section 4)."""
+    """Interpolate the position embeddings."""
     if hasattr(visual, "trunk"):
         return visual.set_input_size(size)
-    side, old = size // visual.patch_size[0], visual.grid_size[0]
-    code, grid = visual.positional_embedding.data[:1], visual.positional_embedding.data[1:]
+    side = size // visual.patch_size[0]
+    visual.positional_embedding = nn.Parameter(resized_positions(visual.positional_embedding.data, side))
+    visual.image_size, visual.grid_size = (size, size), (side, side)
+
+
+def resized_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
+    """Position embeddings [1 + old * old, C] -> [1 + side * side, C], the class token's kept.
+
+    Bicubic, without anti-aliasing (METHOD section 4).
+    """
+    code, grid = positions[:1], positions[1:]
+    old = math.isqrt(len(grid))
     grid = grid.T.unflatten(1, (old, old))[None]
     grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)[0].flatten(1).T
-    visual.positional_embedding = nn.Parameter(torch.cat([code, grid]))
-    visual.image_size, visual.grid_size = (size, size), (side, side)
+    return torch.cat([code, grid])
 
 
 @contextmanager
@@ -181,7 +190,7 @@ def _from_hub(tag: dict) -> Path:
     return Path(open_clip.download_pretrained(tag))
 
 
-def _tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
+def tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
     """The tokenizer of an open_clip model. CLIP's ships with open_clip; SigLIP's lies beside its weights at the hub."""
     local = config.weights and (config.weights / "tokenizer.json").is_file()
     try:

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from types import ModuleType
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -15,6 +14,8 @@ from pipeline.backbones.weights import brief
 from pipeline.errors import BackboneError
 from pipeline.params import BackboneParams
 
+WIDTHS = (16, 24, 40, 80, 112, 192, 320)  # channels of EfficientNet-Lite0's blocks
+
 
 class LiteTower(ImageTower):
     """EfficientNet-Lite0: features of strides 8, 16 and 32 brought to the grid of stride 16.
@@ -23,12 +24,12 @@ class LiteTower(ImageTower):
     pretrained.
     """
 
-    def __init__(self, network: nn.Module, config: BackboneParams) -> None:
+    def __init__(self, stem: nn.Sequential, blocks: nn.Sequential, config: BackboneParams) -> None:
         super().__init__(*(IMAGENET if config.normalisation == "released" else HALF))
-        self.stem = nn.Sequential(network.conv_stem, network.bn1)
-        self.blocks = network.blocks[: config.blocks[-1]]
+        self.stem = stem
+        self.blocks = blocks[: config.blocks[-1]]
         self.taken = [number - 1 for number in config.blocks]
-        self.widths = [self.blocks[number][-1].bn3.num_features for number in self.taken]
+        self.widths = [WIDTHS[number] for number in self.taken]
         self.to(memory_format=torch.channels_last)  # depthwise convolutions are a third faster so
         if config.frozen:
             self.stem.requires_grad_(False)
@@ -87,10 +88,12 @@ def published_weights(config: BackboneParams) -> Path:
 
 def image_tower(config: BackboneParams, weights: Path | None) -> LiteTower:
     """The tower of a catalogue entry, random without weights."""
+    import timm  # here: it takes seconds, and a portable model does without
+
     network = timm.create_model(config.model)
     if weights:
         _load_in_order(network, weights)
-    return LiteTower(network, config)
+    return LiteTower(nn.Sequential(network.conv_stem, network.bn1), network.blocks, config)
 
 
 def text_tower(config: BackboneParams, weights: Path | None, prompts: list[str]) -> "LiteText":
@@ -130,6 +133,8 @@ def _load_in_order(network: nn.Module, path: Path) -> None:
 
 def _on_grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """[B, C, h, w] of any stride -> [B, C, *grid]: averaged down or interpolated up."""
+    if torch.jit.is_tracing() and int(x.shape[-1]) == 2 * int(grid[1]):  # ONNX wants the size of the windows
+        return F.avg_pool2d(x, 2)
     if x.shape[-1] > grid[1]:
         return F.adaptive_avg_pool2d(x, grid)
     return F.interpolate(x, size=grid, mode="bilinear", align_corners=False)

@@ -9,23 +9,22 @@ have their origin at the object's centre, and the object lies within the unit di
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image, ImageFilter
-from scipy.ndimage import gaussian_filter, map_coordinates
+from PIL import Image, ImageFilter, ImageOps
+from scipy.ndimage import gaussian_filter
 
 from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc, RotationCentre
+from pipeline.datasets.outlines import Outline, random_outline, random_profile
+from pipeline.datasets.painting import Paint, Photographs, tint
+from pipeline.datasets.symmetries import MIRROR, NONE, Symmetry
 
-Photographs = Sequence[np.ndarray]  # each uint8 [height, width, 1 or 3]
 Size = tuple[int, int]  # height, width, in pixels
 Place = tuple[float, float, float]  # a disc: x, y, radius, in pixels
-Outline = Callable[[np.ndarray, np.ndarray], np.ndarray]  # point of the fundamental domain -> level, up to 1 inside
 
-TRIES = 60  # draws of a place, or of a crop, before a smaller object or the most contrasty crop is taken
-MIN_CONTRAST = 0.13  # standard deviation, as a share of the full range, below which a crop counts as bare
+TRIES = 60  # draws of a place before a smaller object is taken
 
 
 @dataclass(frozen=True)
@@ -41,33 +40,14 @@ class Recipe:
     water: float = 0.5  # share of scenes mirrored top to bottom; the others are mirrored left to right
     upright: float = 0.5  # share of mirror objects whose axis is near vertical
     extent: tuple[float, float] = (0.35, 0.7)  # diameter of an object, as a share of the image's shorter side
-
-
-@dataclass(frozen=True)
-class _Symmetry:
-    """`fold` turns (0: any turn), and with `mirrored` also that many reflection axes, one of them the u axis."""
-
-    fold: int
-    mirrored: bool = False
-
-    @property
-    def wedge(self) -> float:
-        """Angle of the fundamental domain, in radians."""
-        return 2 * math.pi / max(self.fold, 1) / (2 if self.mirrored else 1)
-
-    def reduce(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The point of the fundamental domain that (u, v) is an image of."""
-        radius = np.hypot(u, v)
-        if self.fold == 0:
-            return radius, np.zeros_like(radius)
-        turn = 2 * math.pi / self.fold
-        angle = np.arctan2(v, u) % turn
-        if self.mirrored:
-            angle = np.minimum(angle, turn - angle)
-        return radius * np.cos(angle), radius * np.sin(angle)
-
-
-MIRROR, NONE = _Symmetry(1, mirrored=True), _Symmetry(1)
+    backdrop: tuple[float, float] = (0.5, 1)  # shorter side of the backdrop, as a share of its photograph's
+    profiles: float = 0.0  # share of mirror objects in the shape of bottles, trees or towers
+    silhouettes: float = 0.0  # share of mirror objects whose shape alone is symmetric
+    aligned: float = 0.0  # share of mirror objects whose content is upright when their axis is
+    feathered: float = 0.0  # share of mirror objects that fade into the backdrop
+    bend: float = 0.0  # largest displacement of content, growing away from the axis, as a share of the distance
+    clutter: tuple[int, ...] = (0,)  # asymmetric things that lie over the objects
+    styles: float = 0.0  # share of images as grey, posterised or painted pictures
 
 
 def compose(
@@ -81,44 +61,45 @@ def compose(
     if rng.random() < recipe.scenes:
         canvas, annotation = _scene(rng, photographs, size, rng.random() < recipe.water, disturb)
     else:
-        canvas, annotation = _backdrop(rng, backdrops, size), Annotation()
+        canvas, annotation = _backdrop(rng, backdrops, size, recipe.backdrop), Annotation()
         symmetries = [MIRROR] * int(rng.choice(recipe.mirrors))
         symmetries += [_rotation(rng, recipe) for _ in range(rng.choice(recipe.rotations))]
         symmetries += [NONE] * int(disturb and rng.integers(3))  # distractors
         for symmetry, place in zip(symmetries, _places(rng, size, recipe.extent, len(symmetries)), strict=True):
-            old, new = annotation, _object(rng, canvas, photographs, symmetry, place, recipe.upright, disturb)
+            old, new = annotation, _object(rng, canvas, photographs, symmetry, place, recipe, disturb)
             annotation = Annotation(old.axes + new.axes, old.discs + new.discs, old.centres + new.centres)
+    if disturb and max(recipe.clutter):
+        for _ in range(rng.choice(recipe.clutter)):
+            place = *rng.uniform(0, size[::-1]), rng.uniform(0.08, 0.3) * min(size) / 2
+            _object(rng, canvas, photographs, NONE, place, recipe, disturb)
     canvas = _weather(rng, canvas) if disturb else canvas
-    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), annotation
+    image = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return _styled(rng, image) if disturb and _happens(rng, recipe.styles) else image, annotation
 
 
-def _rotation(rng: Generator, recipe: Recipe) -> _Symmetry:
+def _happens(rng: Generator, share: float) -> bool:
+    """Whether to do what a share of all have; no number is drawn where none has it."""
+    return share > 0 and rng.random() < share
+
+
+def _rotation(rng: Generator, recipe: Recipe) -> Symmetry:
     if rng.random() < recipe.continuous:
-        return _Symmetry(0)
-    return _Symmetry(int(rng.choice(recipe.folds)), mirrored=rng.random() < recipe.dihedral)
+        return Symmetry(0)
+    return Symmetry(int(rng.choice(recipe.folds)), mirrored=rng.random() < recipe.dihedral)
 
 
-def _backdrop(rng: Generator, backdrops: Photographs, size: Size) -> np.ndarray:
-    """A random crop of a photograph, float32 [height, width, 3] in [0, 1]."""
+def _backdrop(rng: Generator, backdrops: Photographs, size: Size, share: tuple[float, float]) -> np.ndarray:
+    """A random crop of a photograph, float32 [height, width, 3] in [0, 1]; `share`: of its shorter side."""
     height, width = size
     photograph = backdrops[rng.integers(len(backdrops))]
     rows, columns = photograph.shape[:2]
-    zoom = min(rows / height, columns / width) * rng.uniform(0.5, 1)
+    zoom = min(rows / height, columns / width) * rng.uniform(*share)
     left, top = rng.uniform(0, (columns - zoom * width, rows - zoom * height))
     box = left, top, left + zoom * width, top + zoom * height
     crop = Image.fromarray(photograph.squeeze()).resize((width, height), Image.Resampling.BICUBIC, box)
     crop = crop.filter(ImageFilter.GaussianBlur(max(0.0, rng.uniform(-1.5, 2))))
     pixels = np.asarray(crop, np.float32).reshape(height, width, -1) / 255
-    return _tint(rng, pixels[:, :: rng.choice([-1, 1])])
-
-
-def _tint(rng: Generator, pixels: np.ndarray) -> np.ndarray:
-    """Random colours, in [0, 1]: a duotone for grey pixels [..., 1], slightly shifted channels for RGB [..., 3]."""
-    if pixels.shape[-1] == 1:
-        dark, bright = rng.uniform(0, 0.2) + rng.uniform(0, 0.15, 3), rng.uniform(0.6, 0.8) + rng.uniform(-0.2, 0.2, 3)
-        return (dark + (bright - dark) * pixels).astype(np.float32)
-    gain, offset = rng.uniform(0.8, 1.2) * rng.uniform(0.85, 1.15, 3), rng.uniform(-0.08, 0.08)
-    return np.clip(pixels * gain + offset, 0, 1).astype(np.float32)
+    return tint(rng, pixels[:, :: rng.choice([-1, 1])])
 
 
 def _places(rng: Generator, size: Size, extent: tuple[float, float], count: int) -> list[Place]:
@@ -135,7 +116,7 @@ def _places(rng: Generator, size: Size, extent: tuple[float, float], count: int)
     return places
 
 
-def _frame(rng: Generator, symmetry: _Symmetry, place: Place, upright: float, disturb: bool) -> np.ndarray:
+def _frame(rng: Generator, symmetry: Symmetry, place: Place, upright: float, disturb: bool) -> np.ndarray:
     """The homography [3, 3] from object coordinates to pixels."""
     x, y, radius = place
     slant, angle = np.eye(3), rng.uniform(0, 180)
@@ -160,14 +141,16 @@ def _object(
     rng: Generator,
     canvas: np.ndarray,
     photographs: Photographs,
-    symmetry: _Symmetry,
+    symmetry: Symmetry,
     place: Place,
-    upright: float,
+    recipe: Recipe,
     disturb: bool,
 ) -> Annotation:
     """Paint one object into `canvas` [height, width, 3], in place, and return its marks."""
     x, y, radius = place
-    frame, outline = _frame(rng, symmetry, place, upright, disturb), _outline(rng, symmetry)
+    frame, outline = _frame(rng, symmetry, place, recipe.upright, disturb), random_outline(rng, symmetry)
+    if symmetry == MIRROR and _happens(rng, recipe.profiles):
+        outline = random_profile(rng)
     left, top = (max(0, math.floor(centre - 1.3 * radius)) for centre in (x, y))
     region = canvas[top : math.ceil(y + 1.3 * radius), left : math.ceil(x + 1.3 * radius)]
     rows, columns = np.indices(region.shape[:2])
@@ -176,12 +159,24 @@ def _object(
         dx, dy = rng.uniform(-0.12, 0.12, 2)
         shadow = np.clip((1.15 - outline(*symmetry.reduce(u + dx, v + dy))) / 0.3, 0, 1)
         region *= 1 - rng.uniform(0, 0.6) * shadow[..., None].astype(np.float32)
-    paint = _Paint(rng, photographs, symmetry, *symmetry.reduce(u, v), radius)
+    if disturb and recipe.bend:
+        u, v = _bent(rng, u, v, recipe.bend)
+    turn = math.pi / 2 if symmetry == MIRROR and _happens(rng, recipe.aligned) else None
+    edge = radius * rng.uniform(0.1, 0.4) if symmetry == MIRROR and _happens(rng, recipe.feathered) else 1.5
+    surface = (u, v) if symmetry == MIRROR and disturb and _happens(rng, recipe.silhouettes) else None
+    paint = Paint(rng, photographs, symmetry, *symmetry.reduce(u, v), radius, turn, edge, surface)
     paint.whole(region, outline(paint.a, paint.b))
     return _marks(symmetry, outline, frame)
 
 
-def _marks(symmetry: _Symmetry, outline: Outline, frame: np.ndarray) -> Annotation:
+def _bent(rng: Generator, u: np.ndarray, v: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Move the points (u, v) by slow waves, the more the farther they are from the axis, which stays where it is."""
+    amount, (f, g), (p, q, r) = rng.uniform(0, largest), rng.uniform(1, 5, 2), rng.uniform(0, 2 * math.pi, 3)
+    wave, other = np.sin(f * u + p) * np.sin(g * v + q), np.sin(g * u + f * v + r)
+    return u + amount * v * other, v * (1 + amount * wave)
+
+
+def _marks(symmetry: Symmetry, outline: Outline, frame: np.ndarray) -> Annotation:
     """What the symmetry leaves to mark, in pixels; an axis ends where it leaves the outline."""
 
     def pixel(u: float, v: float) -> Point:
@@ -216,7 +211,7 @@ def _scene(
         u = u + 0.015 * np.clip(v, 0, 1) * np.sin(60 * np.sqrt(np.clip(v, 0, None)) + 3 * u)
     canvas = np.zeros((height, width, 3), np.float32)
     turn = math.pi if water else math.pi / 2  # upright above the water, or on both sides of the facade's middle
-    _Paint(rng, photographs, MIRROR, *MIRROR.reduce(u, v), radius, turn).whole(canvas, np.zeros(size))
+    Paint(rng, photographs, MIRROR, *MIRROR.reduce(u, v), radius, turn).whole(canvas, np.zeros(size))
     if water and disturb:
         canvas[v > 0] *= rng.uniform((0.5, 0.6, 0.7), (0.85, 0.95, 1)).astype(np.float32)
     borders = [(0, dx, x), (width - 1, dx, x), (0, dy, y), (height - 1, dy, y)]
@@ -226,109 +221,20 @@ def _scene(
     return canvas, Annotation(axes=(axis,))
 
 
-def _outline(rng: Generator, symmetry: _Symmetry) -> Outline:
-    """A random outline within the unit disc: an ellipse to a box, a polygon or a wavy closed curve."""
-    if symmetry.fold == 0:
-        return np.hypot
-    kind = rng.random()
-    if symmetry == MIRROR and kind < 0.5:
-        (length, width), power = rng.uniform(0.45, 0.8, 2), rng.choice([2, 4, 20])
-        return lambda a, b: ((np.abs(a) / length) ** power + (np.abs(b) / width) ** power) ** (1 / power)
-    if symmetry != NONE and kind < 0.65:
-        normals = symmetry.wedge * rng.uniform(0, 1, 3 if symmetry == MIRROR else 1)
-        x, y = np.stack([np.cos(normals), np.sin(normals)]) / rng.uniform(0.55, 0.85, len(normals))
-        return lambda a, b: np.max([np.hypot(a, b), *(p * a + q * b for p, q in zip(x, y, strict=True))], axis=0)
-    heights, phases = rng.uniform(0.05, 0.25, 4), rng.uniform(0, 2 * math.pi, 4)
-
-    def reach(angle: np.ndarray) -> np.ndarray:
-        waves = enumerate(zip(heights, phases, strict=True), start=1)
-        return 1 + sum(height / k**0.5 * np.cos(k * symmetry.fold * angle + phase) for k, (height, phase) in waves)
-
-    longest = reach(np.linspace(0, 2 * math.pi, 720)).max()
-    return lambda a, b: np.hypot(a, b) * longest / reach(np.arctan2(b, a))
-
-
-@dataclass(frozen=True)
-class _Paint:
-    """Symmetric content for the pixels whose points in the fundamental domain are `a`, `b` [height, width]."""
-
-    rng: Generator
-    photographs: Photographs
-    symmetry: _Symmetry
-    a: np.ndarray
-    b: np.ndarray
-    radius: float  # pixels per object unit
-    turn: float | None = None  # radians from the fundamental domain to photographs; drawn anew each time if None
-
-    def whole(self, region: np.ndarray, level: np.ndarray) -> None:
-        """Paint an object: its body where `level` is below 1, perhaps a dark rim, and up to three kinds of small
-        shapes, such as windows, eyes, petals or a hub."""
-        rng, symmetry = self.rng, self.symmetry
-        self.shape(region, level)
-        if rng.random() < 0.5:
-            width = rng.uniform(0.04, 0.1)
-            rim = np.clip(1 - np.abs(level - 1 + width) / width, 0, 1)
-            region *= 1 - 0.7 * rim[..., None].astype(np.float32)
-        for _ in range(rng.integers(4)):
-            distance, angle = rng.uniform(0.3, 0.7), symmetry.wedge * rng.uniform(0.2, 0.8)
-            limit = min(0.3, distance * math.sin(min(symmetry.wedge, math.pi) / 2))
-            across, along = limit * rng.uniform(0.5, 0.95, 2)
-            if symmetry.fold == 0:  # a ring
-                angle = 0.0
-            elif symmetry.fold > 1 and rng.random() < 0.25:  # a hub
-                distance = 0.0
-                across = along = rng.uniform(0.15, 0.3)
-            a, b = distance * math.cos(angle), distance * math.sin(angle)
-            self.shape(region, np.maximum(np.hypot((self.a - a) / across, (self.b - b) / along), level))
-
-    def shape(self, region: np.ndarray, level: np.ndarray) -> None:
-        """Paint new content over `region` [height, width, 3], in place, where `level` [height, width] is below 1."""
-        slope = np.hypot(*np.gradient(level)) + 1e-6  # the edge is about 1.5 pixels soft
-        alpha = np.clip((1 - level) / (1.5 * slope) + 0.5, 0, 1).astype(np.float32)
-        inside = alpha > 0
-        if not inside.any():
-            return
-        ground, pixels = region[inside], self._content(self.a[inside], self.b[inside])
-        difference = float(pixels.mean() - ground.mean())
-        if abs(difference) < 0.15:  # keep off the ground's brightness
-            pixels = np.clip(pixels + math.copysign(0.15, difference), 0, 1)
-        region[inside] = ground + alpha[inside, None] * (pixels - ground)
-
-    def _content(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Colours float32 [n, 3] in [0, 1] at n points of the fundamental domain."""
-        wedge = self.symmetry.wedge
-        if self.symmetry.mirrored or self.symmetry.fold < 2:
-            return _tint(self.rng, self._crop(a, b))
-        # The two sides of a wedge would meet in a hard seam: fade into the wedge from the content beyond its end.
-        fade = np.clip(np.arctan2(b, a) % (2 * math.pi) / (wedge * self.rng.uniform(0.1, 0.5)), 0, 1)[:, None]
-        beyond = math.cos(wedge) * a - math.sin(wedge) * b, math.sin(wedge) * a + math.cos(wedge) * b
-        pixels = self._crop(np.append(a, beyond[0]), np.append(b, beyond[1]))
-        return _tint(self.rng, fade * pixels[: len(a)] + (1 - fade) * pixels[len(a) :])
-
-    def _crop(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """A photograph's pixels [n, 1 or 3] in [0, 1] at n points: the first crop drawn that is not bare."""
-        rng, turn = self.rng, self.rng.uniform(0, 2 * math.pi) if self.turn is None else self.turn
-        points = np.stack([math.sin(turn) * a + math.cos(turn) * b, math.cos(turn) * a - math.sin(turn) * b])
-        points -= points.min(axis=1, keepdims=True)
-        span, crops = points.max(axis=1) + 1e-6, []
-        for _ in range(TRIES):
-            photograph = self.photographs[rng.integers(len(self.photographs))]
-            room = np.array(photograph.shape[:2]) - 1
-            zoom = min(self.radius * rng.uniform(0.6, 1.4), *(room / span))  # photograph pixels per object unit
-            start = rng.uniform(0, np.maximum(room - zoom * span, 0))
-            (top, left), (bottom, right) = start.astype(int), (start + zoom * span).astype(int) + 2
-            contrast = photograph[top:bottom:3, left:right:3].std(axis=(0, 1)).mean() / 255
-            crops.append((contrast, photograph, start, zoom))
-            if contrast > MIN_CONTRAST:
-                break
-        _, photograph, start, zoom = max(crops, key=lambda crop: crop[0])
-        points, channels = start[:, None] + zoom * points, np.moveaxis(photograph, 2, 0)
-        return np.stack([map_coordinates(c, points, np.float32, order=1, mode="nearest") for c in channels], -1) / 255
-
-
 def _weather(rng: Generator, canvas: np.ndarray) -> np.ndarray:
     """Uneven light, a little blur and noise: what keeps the symmetries of a photograph from being exact."""
     slopes, sigma, noise = rng.uniform(-0.15, 0.15, 2), max(0.0, rng.uniform(-0.7, 0.7)), rng.uniform(0, 0.025)
     down, right = (slope * np.linspace(-1, 1, side) for slope, side in zip(slopes, canvas.shape[:2], strict=True))
     lit = canvas * (1 + down[:, None] + right)[..., None].astype(np.float32)
     return gaussian_filter(lit, (sigma, sigma, 0)) + noise * rng.standard_normal(canvas.shape, np.float32)
+
+
+def _styled(rng: Generator, image: np.ndarray) -> np.ndarray:
+    """A grey, posterised or painted picture, uint8 [height, width, 3]."""
+    styles = (
+        lambda picture: ImageOps.grayscale(picture).convert("RGB"),
+        lambda picture: ImageOps.posterize(picture, int(rng.integers(2, 5))),
+        lambda picture: picture.filter(ImageFilter.MedianFilter(5)),
+        lambda picture: ImageOps.autocontrast(picture, cutoff=rng.uniform(0, 10)),
+    )
+    return np.asarray(styles[rng.integers(len(styles))](Image.fromarray(image)))

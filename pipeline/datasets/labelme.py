@@ -41,6 +41,21 @@ def read_annotation(path: Path) -> Annotation:
     return Annotation(tuple(axes), tuple(discs), tuple(centres))
 
 
+def content(annotation: Annotation, image: str, height: int, width: int) -> dict:
+    """LabelMe's JSON of an annotation of the image file `image`; `read_annotation` is the inverse."""
+
+    def shape(kind: str, label: str, *points: Point) -> dict:
+        return {"label": label, "shape_type": kind, "points": [list(pair) for pair in points], "flags": {}}
+
+    shapes = [shape("line", "axis", (axis.x1, axis.y1), (axis.x2, axis.y2)) for axis in annotation.axes]
+    shapes += [shape("polygon", "disc", *disc.points) for disc in annotation.discs]
+    shapes += [shape("point", f"rotation {centre.fold}", (centre.x, centre.y)) for centre in annotation.centres]
+    return {
+        "version": "5.5.0", "flags": {}, "shapes": shapes,
+        "imagePath": image, "imageData": None, "imageHeight": height, "imageWidth": width,
+    }  # fmt: skip
+
+
 def _fold(label: object) -> int:
     digits = re.search(r"\d{1,4}", str(label))
     return int(digits.group()) if digits else UNKNOWN_FOLD

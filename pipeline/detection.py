@@ -1,0 +1,223 @@
+"""Heat map -> reflection axes as segments, and rotation centres as points.
+
+Axes are found one by one in line space. The map is turned through half a turn; across each direction a ridge filter
+keeps what is brighter than both sides, so that filled regions do not fall apart into lines; along each line the
+stretch with the largest sum above a level is kept. The best of all is refined and taken out of the map before the
+search goes on, so that no axis is found twice under slightly different angles.
+
+Coordinates: x right, y down, in pixels of the heat map, pixel centres at integers.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import center_of_mass, gaussian_filter, maximum_filter
+from skimage.measure import block_reduce
+
+SIDE = 192  # pixels of the square that the search works on
+ANGLES = 60  # directions in half a turn
+REACHES = (4, 8)  # pixels from a ridge to its sides
+LEVEL = 0.08  # ridge response that counts neither for nor against a segment
+SHORTEST = 14  # pixels; the corners of filled regions are ridges of up to 12
+MOST = 10  # axes or centres
+BEND = 8, np.radians([15, 25, 35])  # pixels past an end, and angles to the line, at which a curve would go on
+FINEST = 320  # pixels of the longer side that centres are looked for in, or up to twice as many
+SPREAD = 1 / 40  # of the longer side: how far a centre's peak is taken together
+
+
+@dataclass(frozen=True)
+class DetectedAxis:
+    """A reflection axis as a segment; `score`: mean of the heat map along it, 0..1."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    score: float
+
+
+@dataclass(frozen=True)
+class DetectedCentre:
+    """A rotation centre; `score`: the heat map's peak, 0..1; `fold`: None where it is not known."""
+
+    x: float
+    y: float
+    score: float
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A stretch of a line: `theta` radians from the x axis, `offset` across, `start` to `end` along, in pixels."""
+
+    theta: float
+    offset: float
+    start: float
+    end: float
+
+    def point(self, along: float, across: float = 0.0) -> tuple[float, float]:
+        """x, y in the square."""
+        middle = (SIDE - 1) / 2
+        u, v = along - middle, self.offset + across - middle
+        cos, sin = math.cos(self.theta), math.sin(self.theta)
+        return cos * u - sin * v + middle, sin * u + cos * v + middle
+
+
+def find_axes(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedAxis]:
+    """The axes of a heat map, float [H, W] in 0..1, of at least this score; the best first, at most ten."""
+    square, scale, (left, top) = _squared(heat_map)
+    rest, found, (angles, grid) = square.clone(), [], _half_turn()
+    ridges = _ridges(square, grid)
+    for _ in range(MOST):
+        line = _best_line(ridges, angles)
+        if line is None:
+            break
+        fine = line.theta + torch.linspace(-1, 1, 9) * math.pi / ANGLES
+        line = _trimmed(square, _best_line(_ridges(rest, _grid(fine)), fine, centred=True) or line)
+        score = float(_values(square, [line.point(a) for a in np.arange(line.start, line.end + 1)]).mean())
+        if score >= least and not _curved(square, line, score):
+            ends = [(x - left, y - top) for x, y in (line.point(line.start), line.point(line.end))]
+            (x1, y1), (x2, y2) = ((scale * (x + 0.5) - 0.5, scale * (y + 0.5) - 0.5) for x, y in ends)
+            found.append(DetectedAxis(x1, y1, x2, y2, score))
+        kept = 1 - _stroke(line)
+        rest *= kept
+        ridges *= _turned(kept, grid)  # cheaper than searching the rest for ridges
+    return sorted(found, key=lambda axis: -axis.score)
+
+
+def find_centres(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedCentre]:
+    """The peaks of a heat map, float [H, W] in 0..1, of at least this score; the best first, at most ten.
+
+    A peak is placed at the centre of mass of what is around it, to a fraction of a pixel.
+    """
+    scale = max(1, max(heat_map.shape) // FINEST)
+    heat_map = block_reduce(heat_map, (scale, scale), np.max)
+    spread = max(1.0, SPREAD * max(heat_map.shape))
+    smooth, reach = gaussian_filter(heat_map.astype(np.float32), spread / 3), round(spread)
+    peaks = (smooth == maximum_filter(smooth, size=2 * round(2 * spread) + 1)) & (smooth > 1e-3)
+    found = []
+    for y, x in np.argwhere(peaks):
+        top, left = max(0, y - reach), max(0, x - reach)
+        around = smooth[top : y + reach + 1, left : x + reach + 1]
+        dy, dx = center_of_mass(np.clip(around - smooth[y, x] / 2, 1e-6, None))
+        score = float(heat_map[top : y + reach + 1, left : x + reach + 1].max())
+        if score >= least:
+            x_native, y_native = (scale * (place + 0.5) - 0.5 for place in (left + dx, top + dy))
+            found.append(DetectedCentre(float(x_native), float(y_native), score))
+    return sorted(found, key=lambda centre: -centre.score)[:MOST]
+
+
+def _squared(heat_map: np.ndarray) -> tuple[torch.Tensor, float, tuple[int, int]]:
+    """The map on a square of zeros; native pixels per pixel there; column and row of its first pixel."""
+    height, width = heat_map.shape
+    scale = max(height, width) / SIDE
+    size = max(1, round(height / scale)), max(1, round(width / scale))
+    mode = {"mode": "area"} if scale > 1 else {"mode": "bilinear", "align_corners": False}
+    small = F.interpolate(torch.from_numpy(heat_map.astype(np.float32))[None, None], size=size, **mode)[0, 0]
+    top, left = ((SIDE - side) // 2 for side in size)
+    square = torch.zeros(SIDE, SIDE)
+    square[top : top + size[0], left : left + size[1]] = small
+    return square, scale, (left, top)
+
+
+@cache
+def _half_turn() -> tuple[torch.Tensor, torch.Tensor]:
+    """The angles of the search and their grid, made once: half of the time would go into it."""
+    angles = torch.arange(ANGLES) * math.pi / ANGLES
+    return angles, _grid(angles)
+
+
+def _ridges(square: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """[A, offset, along]: by how much the map, turned by each angle, is brighter than on both sides of a line."""
+    turned = _turned(square, grid)
+    ridges = torch.zeros_like(turned)
+    for reach in REACHES:
+        sides = F.pad(turned, (0, 0, reach, reach))
+        higher = torch.maximum(sides[:, :SIDE], sides[:, 2 * reach :])
+        ridges = torch.maximum(ridges, torch.sub(turned, higher, out=higher))
+    return ridges
+
+
+def _turned(square: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """[A, offset, along]: the map turned by each angle of the grid."""
+    maps = square.expand(len(grid), 1, SIDE, SIDE)
+    return F.grid_sample(maps, grid, align_corners=False)[:, 0]
+
+
+def _grid(angles: torch.Tensor) -> torch.Tensor:
+    """[A, offset, along, 2]: where in the map the pixels of the turned ones lie, for grid_sample."""
+    cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    place = (torch.arange(SIDE) - (SIDE - 1) / 2) * 2 / SIDE
+    across, along = place[:, None], place
+    return torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
+
+
+def _best_line(ridges: torch.Tensor, angles: torch.Tensor, centred: bool = False) -> _Line | None:
+    """The stretch with the largest sum of ridges above the level; `centred`: between pixels, where its ridge is."""
+    sums = (ridges - LEVEL).cumsum(-1)
+    gains = sums - F.pad(sums, (1, 0))[..., :-1].cummin(-1).values
+    number, offset, end = np.unravel_index(int(gains.argmax()), gains.shape)
+    start = int(F.pad(sums[number, offset], (1, 0))[: end + 1].argmin())
+    if gains.max() <= 0 or end - start + 1 < SHORTEST:
+        return None
+    if centred:
+        near = torch.arange(max(0, offset - 3), min(SIDE, offset + 4))
+        weight = ridges[number, near, start : end + 1].sum(1)
+        offset = float((weight * near).sum() / weight.sum())
+    return _Line(float(angles[number]), float(offset), float(start), float(end))
+
+
+def _trimmed(square: torch.Tensor, line: _Line) -> _Line:
+    """The line between its first and last point, to a fraction of a pixel, of half its mean height.
+
+    That is where a blurred segment ends.
+    """
+    along = np.arange(line.start, line.end + 1)
+    heights = _values(square, [line.point(a) for a in along]).numpy()
+    level = heights.mean() / 2
+    high = np.flatnonzero(heights >= level)
+    first, last = high[0], high[-1]
+
+    def crossing(outside: int, inside: int) -> float:
+        low, top = heights[outside], heights[inside]
+        return along[inside] + (along[outside] - along[inside]) * (top - level) / (top - low)
+
+    start = crossing(first - 1, first) if first else along[0]
+    end = crossing(last + 1, last) if last + 1 < len(along) else along[-1]
+    return replace(line, start=float(start), end=float(end))
+
+
+def _values(square: torch.Tensor, points: list[tuple[float, float]]) -> torch.Tensor:
+    """The map at points x, y, bilinear, zero outside."""
+    grid = ((torch.tensor(points, dtype=torch.float32) + 0.5) * 2 / SIDE - 1)[None, None]
+    return F.grid_sample(square[None, None], grid, align_corners=False)[0, 0, 0]
+
+
+def _curved(square: torch.Tensor, line: _Line, score: float) -> bool:
+    """Whether the ridge goes on past both ends, but bends away: then the line is a chord of a curve."""
+    ahead, angles = BEND
+    bends = []
+    for end, sign in ((line.start, -1), (line.end, 1)):
+        aside = [
+            line.point(end + sign * ahead * math.cos(angle), side * ahead * math.sin(angle))
+            for side in (-1, 1) for angle in angles
+        ]  # fmt: skip
+        straight = float(_values(square, [line.point(end + sign * ahead)]))
+        beyond = float(_values(square, aside).max())
+        bends.append(beyond > 0.6 * score and beyond > straight + 0.2 * score)
+    return all(bends)
+
+
+def _stroke(line: _Line, width: float = 4.0) -> torch.Tensor:
+    """[SIDE, SIDE]: 1 within `width` pixels of the line, falling to 0 at twice that."""
+    (x1, y1), (x2, y2) = line.point(line.start), line.point(line.end)
+    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    dx, dy, length = x2 - x1, y2 - y1, line.end - line.start
+    along = ((x - x1) * dx + (y - y1) * dy) / length
+    across = ((x - x1) * dy - (y - y1) * dx) / length
+    distance = torch.hypot(across, torch.maximum(-along, along - length).clamp(min=0))
+    return 1 - ((distance - width) / width).clamp(0, 1)

@@ -1,0 +1,106 @@
+"""Training images from photographs: the marks are written as they are, and nothing depends on luck."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from skimage.data import astronaut, chelsea, coffee
+
+from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
+from pipeline.datasets import labelme, own
+from pipeline.datasets.composites import Recipe, compose
+from pipeline.datasets.outlines import random_profile
+from pipeline.datasets.symmetries import MIRROR
+from pipeline.datasets.synthetic import RECIPES, generate, read_photographs
+from pipeline.errors import DataError
+
+PHOTOGRAPHS = [astronaut()[::2, ::2], chelsea()[::2, ::2], coffee()[::2, ::2]]
+point = st.tuples(st.floats(-50, 500), st.floats(-50, 500))
+
+
+@given(st.lists(st.tuples(point, point)), st.lists(st.tuples(point, st.integers(0, 40))), st.integers(0, 2))
+def test_labelme_is_read_as_it_was_written(tmp_path_factory, axes, centres, discs):
+    annotation = Annotation(
+        tuple(ReflectionAxis(*a, *b) for a, b in axes),
+        (ReflectionDisc(((5.0, 5.0), (5.0, 1.0), (5.0, 9.0), (1.0, 5.0), (9.0, 5.0))),) * discs,
+        tuple(RotationCentre(*place, fold) for place, fold in centres),
+    )
+    path = tmp_path_factory.mktemp("labelme") / "a.json"
+    path.write_text(json.dumps(labelme.content(annotation, "a.jpg", 300, 400)))
+    assert labelme.read_annotation(path) == annotation
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_images_follow_from_seed_and_number_alone(tmp_path, task):
+    for name, workers, count in (("one", 0, 6), ("two", 2, 4)):
+        (tmp_path / name / "train").mkdir(parents=True)
+        generate(PHOTOGRAPHS, tmp_path / name / "train", task, count, 96, 5, workers)
+    for path in sorted((tmp_path / "two" / "train").iterdir()):
+        assert path.read_bytes() == (tmp_path / "one" / "train" / path.name).read_bytes()
+    samples = own.samples(tmp_path / "one", "train", [])
+    assert len(samples) == 6 and any(sample.annotation.serves(task) for sample in samples)
+    assert len({sample.image.read_bytes() for sample in samples}) == 6
+    for sample in samples:
+        assert max(Image.open(sample.image).size) == 96
+
+
+def test_photographs_of_training_and_validation_are_apart(tmp_path):
+    for number in range(40):
+        (tmp_path / "deep").mkdir(exist_ok=True)
+        Image.new("RGB", (900, 300), (number, 0, 0)).save(tmp_path / "deep" / f"{number}.png")
+    training, validation = read_photographs(tmp_path, seed=0)
+    assert len(training) == 38 and len(validation) == 2
+    colours = [int(pixels[0, 0, 0]) for pixels in [*training, *validation]]
+    assert sorted(colours) == list(range(40))
+    assert training[0].shape == (213, 640, 3)
+
+
+def test_too_few_or_damaged_photographs(tmp_path):
+    with pytest.raises(DataError, match="expected a folder of 20 photographs or more, found 0"):
+        read_photographs(tmp_path / "nowhere", 0)
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        read_photographs(tmp_path, 0)
+
+
+def mirror_difference(image, axis):
+    """Mean difference of the pixels to the left and to the right of an upright axis, close to it."""
+    x, top, bottom = (axis.x1 + axis.x2) / 2, *sorted((axis.y1, axis.y2))
+    rows = image[round(top) + 4 : round(bottom) - 3].astype(float)
+    return np.mean([np.abs(rows[:, round(x) - k] - rows[:, round(x) + k]).mean() for k in range(2, 8)])
+
+
+UPRIGHT = Recipe(mirrors=(1,), upright=1.0, extent=(0.8, 0.9))
+
+
+@pytest.mark.parametrize(
+    "change", [{"profiles": 1.0}, {"aligned": 1.0}, {"feathered": 1.0}, {"profiles": 1.0, "bend": 0.3}]
+)
+def test_new_kinds_of_objects_are_mirrored_about_their_mark(change):
+    symmetric, beside = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        image, annotation = compose(
+            rng, PHOTOGRAPHS, PHOTOGRAPHS, (200, 200), replace(UPRIGHT, **change), disturb=False
+        )
+        (axis,) = annotation.axes
+        if abs(axis.x1 - axis.x2) < 4:
+            symmetric.append(mirror_difference(image, axis))
+            beside.append(mirror_difference(image, ReflectionAxis(axis.x1 + 9, axis.y1, axis.x2 + 9, axis.y2)))
+    assert len(symmetric) > 3 and np.median(symmetric) < 0.5 * np.median(beside)
+
+
+def test_profiles_lie_in_the_unit_disc_around_their_axis():
+    for seed in range(50):
+        outline = random_profile(np.random.default_rng(seed))
+        v, u = np.mgrid[-1.5:1.5:121j, -1.5:1.5:121j]
+        inside = outline(*MIRROR.reduce(u, v)) <= 1
+        assert inside.any() and np.hypot(u, v)[inside].max() < 1.2
+        np.testing.assert_array_equal(inside, inside[::-1])
+        assert inside[60].sum() > 40  # the axis itself, without a gap
+        assert np.ptp(np.flatnonzero(inside[60])) + 1 == inside[60].sum()
