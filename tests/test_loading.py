@@ -100,7 +100,7 @@ def test_image_and_target_move_together_by_the_angles_meant():
 def test_without_quarter_turns_only_tilts(splits):
     dataset = TrainingSet(splits, seed=0, quarter_turns=False)
     for number in range(20):
-        x, y = centroid(augment(blob(18, 0), blob(18, 0), generator(number), False)[1])
+        x, y = centroid(augment(blob(18, 0).expand(3, -1, -1), blob(18, 0), generator(number), False)[1])
         assert abs(np.degrees(np.arctan2(-y, x))) < 15.2
     image, target = TrainingSet(splits, seed=0, augmented=False)[1, 0]
     torch.testing.assert_close(dataset[1, 0], augment(image, target, generator((0, 1, 0)), False))
