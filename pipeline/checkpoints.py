@@ -55,17 +55,22 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
 def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record. Raises CheckpointError."""
     record = load_record(path)
-    text = load_file(path).get("text_embeddings")
+    state = load_file(path)
+    text = state.get("text_embeddings")
     text = None if text is None else text.clone()  # MKL's sums depend on where in memory an array starts
     model = build_model(record.params, record.prompts, text, pretrained=False, portable=record.portable)
-    load_weights(model, path)
+    _fill(model, state, path)
     return model.eval(), record
 
 
 def load_weights(model: CLIPSym, path: Path) -> None:
     """Take over a checkpoint's weights and text embeddings. Raises CheckpointError where they are of another model."""
     load_record(path)  # says what is wrong with the file
+    _fill(model, load_file(path), path)
+
+
+def _fill(model: CLIPSym, state: dict[str, torch.Tensor], path: Path) -> None:
     try:
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: its weights are of another model: {error}") from None

@@ -116,14 +116,14 @@ def _detect(options: argparse.Namespace) -> int:
     tasks = TASKS if options.task == "both" else (options.task,)
     if options.weights and len(tasks) > 1:
         raise DataError("--weights holds a model of one task: name it by --task reflection or --task rotation")
-    found = list(dict.fromkeys(image for pattern in options.images for image in _files(pattern)))
-    names = _names([path for path, _ in found], [inside for _, inside in found])
+    found = {path: place for pattern in options.images for path, place in _files(pattern)}
+    names = _names(found)
     prompts = _prompts(options.prompts)
     detectors = [load(task, options.weights, options.device, options.precision, prompts) for task in tasks]
     failures: list[str] = []
 
     def readable() -> Iterator[tuple[Path, object]]:
-        for path, _ in tqdm(found, unit="image"):
+        for path in tqdm(found, unit="image"):
             try:
                 yield path, pixels_of(path)
             except DataError as error:
@@ -171,12 +171,11 @@ def _files(pattern: str) -> list[tuple[Path, Path]]:
     return [(file, Path(file.name)) for file in files if file.is_file()]
 
 
-def _names(paths: list[Path], places: list[Path]) -> dict[Path, str]:
+def _names(places: dict[Path, Path]) -> dict[Path, str]:
     """What each image's pictures are called: its place without the suffix, with it where two would be called alike."""
-    stems = [str(place.with_suffix("")) for place in places]
-    count, called = Counter(stems), {}
-    for path, place, stem in zip(paths, places, stems):
-        name = stem if count[stem] == 1 else str(place)
+    stems, called = Counter(place.with_suffix("") for place in places.values()), {}
+    for path, place in places.items():
+        name = str(place.with_suffix("") if stems[place.with_suffix("")] == 1 else place)
         if name in called:
             raise DataError(f"{called[name]} and {path}: both would be called {name}; run them apart")
         called[name] = path

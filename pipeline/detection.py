@@ -23,6 +23,7 @@ ANGLES = 60  # directions in half a turn
 REACHES = (4, 8)  # pixels from a ridge to its sides
 LEVEL = 0.08  # ridge response that counts neither for nor against a segment
 SHORTEST = 14  # pixels; the corners of filled regions are ridges of up to 12
+BESIDE = 4  # pixels to both sides of a line from which its ridge is fitted
 MOST = 10  # axes or centres
 BEND = 8, np.radians([15, 25, 35])  # pixels past an end, and angles to the line, at which a curve would go on
 FINEST = 320  # pixels of the longer side that centres are looked for in, or up to twice as many
@@ -66,9 +67,17 @@ class _Line:
         cos, sin = math.cos(self.theta), math.sin(self.theta)
         return cos * u - sin * v + middle, sin * u + cos * v + middle
 
+    @classmethod
+    def through(cls, x: float, y: float, theta: float, length: float) -> "_Line":
+        """The one of this angle and length about a point of the square."""
+        middle = (SIDE - 1) / 2
+        cos, sin, x, y = math.cos(theta), math.sin(theta), x - middle, y - middle
+        along, across = cos * x + sin * y + middle, cos * y - sin * x + middle
+        return cls(theta, across, along - length / 2, along + length / 2)
 
-def find_axes(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedAxis]:
-    """The axes of a heat map, float [H, W] in 0..1, of at least this score; the best first, at most ten."""
+
+def find_axes(heat_map: np.ndarray) -> list[DetectedAxis]:
+    """The axes of a heat map, float [H, W] in 0..1, the best first, at most ten."""
     square, scale, (left, top) = _squared(heat_map)
     rest, found, (angles, grid) = square.clone(), [], _half_turn()
     ridges = _ridges(square, grid)
@@ -76,10 +85,9 @@ def find_axes(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedAxis]:
         line = _best_line(ridges, angles)
         if line is None:
             break
-        fine = line.theta + torch.linspace(-1, 1, 9) * math.pi / ANGLES
-        line = _trimmed(square, _best_line(_ridges(rest, _grid(fine)), fine, centred=True) or line)
+        line = _trimmed(square, _fitted(rest, line))
         score = float(_values(square, [line.point(a) for a in np.arange(line.start, line.end + 1)]).mean())
-        if score >= least and not _curved(square, line, score):
+        if not _curved(square, line, score):
             ends = [(x - left, y - top) for x, y in (line.point(line.start), line.point(line.end))]
             (x1, y1), (x2, y2) = ((scale * (x + 0.5) - 0.5, scale * (y + 0.5) - 0.5) for x, y in ends)
             found.append(DetectedAxis(x1, y1, x2, y2, score))
@@ -89,8 +97,8 @@ def find_axes(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedAxis]:
     return sorted(found, key=lambda axis: -axis.score)
 
 
-def find_centres(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedCentre]:
-    """The peaks of a heat map, float [H, W] in 0..1, of at least this score; the best first, at most ten.
+def find_centres(heat_map: np.ndarray) -> list[DetectedCentre]:
+    """The peaks of a heat map, float [H, W] in 0..1, the best first, at most ten.
 
     A peak is placed at the centre of mass of what is around it, to a fraction of a pixel.
     """
@@ -105,9 +113,8 @@ def find_centres(heat_map: np.ndarray, least: float = 0.0) -> list[DetectedCentr
         around = smooth[top : y + reach + 1, left : x + reach + 1]
         dy, dx = center_of_mass(np.clip(around - smooth[y, x] / 2, 1e-6, None))
         score = float(heat_map[top : y + reach + 1, left : x + reach + 1].max())
-        if score >= least:
-            x_native, y_native = (scale * (place + 0.5) - 0.5 for place in (left + dx, top + dy))
-            found.append(DetectedCentre(float(x_native), float(y_native), score))
+        x_native, y_native = (scale * (place + 0.5) - 0.5 for place in (left + dx, top + dy))
+        found.append(DetectedCentre(float(x_native), float(y_native), score))
     return sorted(found, key=lambda centre: -centre.score)[:MOST]
 
 
@@ -156,19 +163,33 @@ def _grid(angles: torch.Tensor) -> torch.Tensor:
     return torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
 
 
-def _best_line(ridges: torch.Tensor, angles: torch.Tensor, centred: bool = False) -> _Line | None:
-    """The stretch with the largest sum of ridges above the level; `centred`: between pixels, where its ridge is."""
+def _best_line(ridges: torch.Tensor, angles: torch.Tensor) -> _Line | None:
+    """The stretch with the largest sum of ridges above the level."""
     sums = (ridges - LEVEL).cumsum(-1)
     gains = sums - F.pad(sums, (1, 0))[..., :-1].cummin(-1).values
     number, offset, end = np.unravel_index(int(gains.argmax()), gains.shape)
     start = int(F.pad(sums[number, offset], (1, 0))[: end + 1].argmin())
     if gains.max() <= 0 or end - start + 1 < SHORTEST:
         return None
-    if centred:
-        near = torch.arange(max(0, offset - 3), min(SIDE, offset + 4))
-        weight = ridges[number, near, start : end + 1].sum(1)
-        offset = float((weight * near).sum() / weight.sum())
     return _Line(float(angles[number]), float(offset), float(start), float(end))
+
+
+def _fitted(square: torch.Tensor, line: _Line) -> _Line:
+    """The stretch of the straight line through the middle of the ridge beneath it, by least squares, twice over."""
+    for _ in range(2):
+        angle = torch.tensor([line.theta])
+        ridges = _ridges(square, _grid(angle))[0]
+        first, end = max(0, round(line.start)), min(SIDE, round(line.end) + 1)
+        near = torch.arange(max(0, round(line.offset) - BESIDE), min(SIDE, round(line.offset) + BESIDE + 1))
+        heights, along = ridges[near, first:end], torch.arange(first, end)
+        weight = heights.sum(0)
+        across = (heights * near[:, None]).sum(0) / weight.clamp(min=1e-6)
+        slope, place = np.polyfit(along - along.float().mean(), across, 1, w=weight.sqrt() + 1e-6)
+        x, y = replace(line, offset=float(place)).point(float(along.float().mean()))
+        line = _Line.through(x, y, line.theta + math.atan(slope), line.end - line.start)
+    ridge = _ridges(square, _grid(torch.tensor([line.theta])))[:, [min(max(0, round(line.offset)), SIDE - 1)]]
+    stretch = _best_line(ridge, torch.tensor([line.theta]))
+    return line if stretch is None else replace(line, start=stretch.start, end=stretch.end)
 
 
 def _trimmed(square: torch.Tensor, line: _Line) -> _Line:

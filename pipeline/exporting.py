@@ -1,6 +1,5 @@
 """A model for other programs: ONNX or TorchScript, checked against PyTorch, or this project's portable form."""
 
-import copy
 from pathlib import Path
 from typing import Literal
 
@@ -34,26 +33,26 @@ def export(detector: Detector, form: Format, path: Path) -> str:
     model, record = detector.model, detector.record
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "portable":
-        if not record.portable:
-            model, record = portable(model, record)
-        save_model(path, copy.deepcopy(model).half(), record)
+        if record.portable:
+            raise CheckpointError("this model is portable already: copy its file")
+        save_model(path, *portable(model, record))
         return f"{path}: {path.stat().st_size / 1e6:.1f} MB"
     model = model if record.portable else plain(model, record.params.chosen)
     heat_map, image = HeatMap(model), torch.rand(2, 3, detector.size, detector.size)
     with torch.no_grad():
         expected = heat_map(image).numpy()
-        traced = torch.jit.trace(heat_map, image, check_trace=False)
-    if form == "torchscript":
-        traced.save(str(path))
-        with torch.no_grad():
-            found = torch.jit.load(str(path))(image).numpy()
-    else:
-        found = _onnx(heat_map, image, path)
+        found = (_onnx if form == "onnx" else _torchscript)(heat_map, image, path)
     difference = float(np.abs(found - expected).max())
     if not difference < TOLERANCE:
         path.unlink()
         raise CheckpointError(f"{path}: the exported model differs by {difference:.1e}, more than {TOLERANCE:.0e}")
     return f"{path}: {path.stat().st_size / 1e6:.1f} MB; largest difference from PyTorch {difference:.1e}"
+
+
+def _torchscript(heat_map: HeatMap, image: torch.Tensor, path: Path) -> np.ndarray:
+    """Write TorchScript; return what it makes of the image."""
+    torch.jit.trace(heat_map, image, check_trace=False).save(str(path))
+    return torch.jit.load(str(path))(image).numpy()
 
 
 def _onnx(heat_map: HeatMap, image: torch.Tensor, path: Path) -> np.ndarray:

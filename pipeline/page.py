@@ -27,7 +27,7 @@ def page() -> gradio.Blocks:
             with gradio.Column():
                 upload = gradio.Image(type="filepath", sources=["upload", "clipboard"], label="picture")
                 task = gradio.Radio(["reflection", "rotation"], value="reflection", label="task")
-                threshold = gradio.Slider(0, 1, value=0.3, step=0.01, label="least score")
+                threshold = gradio.Slider(0, 1, step=0.01, label="least score")
                 heat = gradio.Checkbox(value=True, label="show the heat map")
             with gradio.Column():
                 verdict = gradio.Markdown(elem_id="verdict")
@@ -46,7 +46,7 @@ def page() -> gradio.Blocks:
 def look(path: str | None, task: str) -> tuple[Detection | None, float]:
     """All that is found in the picture, and the model's threshold."""
     if path is None:
-        return None, 0.3
+        return None, gradio.skip()
     try:
         pixels = pixels_of(path)
     except DataError as error:

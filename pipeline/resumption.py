@@ -37,10 +37,10 @@ def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
     trained = params.model_dump_json(include={"seed", "task", "prompts", "decoder", "train"})
     digest = hashlib.sha256(f"{trained} {params.backbone} {params.chosen.model_dump_json()}".encode())
     package = Path(__file__).parent
-    initial = [params.train.initial] if params.train.initial else []
-    for path in [*sorted(package.rglob("*.py")), *(split.path for split in splits), *initial]:
-        if not path.is_file():
-            raise CheckpointError(f"{path}: no such checkpoint (params.yaml: train.initial)")
+    initial = params.train.initial
+    if initial and not initial.is_file():
+        raise CheckpointError(f"{initial}: no such checkpoint (params.yaml: train.initial)")
+    for path in [*sorted(package.rglob("*.py")), *(split.path for split in splits), *([initial] if initial else [])]:
         with path.open("rb") as file:
             for block in iter(lambda: file.read(2**20), b""):
                 digest.update(block)

@@ -1,13 +1,12 @@
 """The page in a browser's place: its functions, its limits and its server."""
 
+import gradio
 import numpy as np
 import pytest
 import requests
 from PIL import Image
 
 from pipeline.page import look, page, shown
-
-gradio = pytest.importorskip("gradio")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """What all image towers have in common."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -7,7 +9,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
-class ImageTower(nn.Module):
+class ImageTower(nn.Module, ABC):
     """Base of the towers: images in 0..1 are normalised, then turned into three features, shallow to deep.
 
     `widths`: channels of the features. `mean`, `std`: of the images that the tower wants, per channel.
@@ -25,9 +27,9 @@ class ImageTower(nn.Module):
         return (images - self.mean) / self.std
 
     @property
+    @abstractmethod
     def trunk(self) -> nn.Sequential | nn.ModuleList:
         """The blocks, shallow to deep."""
-        raise NotImplementedError
 
     def layers(self) -> list[list[nn.Parameter]]:
         """The parameters before the first block, then those of each block, shallow to deep."""
@@ -36,7 +38,7 @@ class ImageTower(nn.Module):
         return [[parameter for parameter in self.parameters() if id(parameter) not in inside], *blocks]
 
 
-class TextTower(nn.Module):
+class TextTower(nn.Module, ABC):
     """Base of the text towers: each embeds the prompts that it was built for.
 
     They stay in evaluation mode, without dropout, as CLIP trains them.
@@ -46,6 +48,6 @@ class TextTower(nn.Module):
         """Leave the mode as it is."""
         return super().train(False)
 
+    @abstractmethod
     def forward(self) -> torch.Tensor:
         """The embeddings, [M, E], not L2-normalised."""
-        raise NotImplementedError

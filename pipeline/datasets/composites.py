@@ -24,6 +24,8 @@ from pipeline.datasets.symmetries import MIRROR, NONE, Symmetry
 Size = tuple[int, int]  # height, width, in pixels
 Place = tuple[float, float, float]  # a disc: x, y, radius, in pixels
 
+LONGEST_PHOTOGRAPH = 640  # pixels; larger ones are shrunk, so that crops hold whole things
+QUALITY = 92  # of the JPEG files that composites are kept in
 TRIES = 60  # draws of a place before a smaller object is taken
 
 
@@ -48,6 +50,13 @@ class Recipe:
     bend: float = 0.0  # largest displacement of content, growing away from the axis, as a share of the distance
     clutter: tuple[int, ...] = (0,)  # asymmetric things that lie over the objects
     styles: float = 0.0  # share of images as grey, posterised or painted pictures
+
+
+def source(image: Image.Image) -> np.ndarray:
+    """A photograph for composites, uint8 [height, width, 1 or 3], of an image of mode L or RGB, which may be shrunk."""
+    image.thumbnail((LONGEST_PHOTOGRAPH, LONGEST_PHOTOGRAPH), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def compose(

@@ -19,7 +19,7 @@ from scipy.io import savemat
 from tqdm import tqdm
 
 from pipeline.annotations import Annotation, Point
-from pipeline.datasets.composites import Recipe, compose
+from pipeline.datasets.composites import QUALITY, Recipe, compose, source
 from pipeline.errors import DataError
 
 TRAINING = (
@@ -38,9 +38,7 @@ NO_BACKDROP = {
     "sklearn/datasets/images/flower.jpg",
 }
 MISNAMED = {"single": 5, "multiple": 0}  # SDRW test images that are PNG files but are called .jpg in the ground truth
-LONGEST_PHOTOGRAPH = 640  # pixels; larger ones are shrunk, so that crops hold whole things
 LONGEST_IMAGE = (360, 480)  # pixels; with the aspects below the shorter side is 240 at least
-QUALITY = 92  # of JPEG files
 
 _TURNED = Recipe(mirrors=(0, 0, 1), rotations=(1, 1, 2), continuous=0.25, extent=(0.4, 0.75))
 _MIRRORED = Recipe(mirrors=(1, 1, 2, 3), scenes=0.15, upright=0.4, extent=(0.4, 0.75))
@@ -143,9 +141,7 @@ def _load(name: str) -> np.ndarray:
         raise DataError(f"{path}: not found; expected this photograph in the installed {package}: reinstall it")
     with Image.open(path) as image:
         image = image.convert("L" if image.mode == "L" else "RGB")
-    image.thumbnail((LONGEST_PHOTOGRAPH, LONGEST_PHOTOGRAPH), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image)
-    return pixels.reshape(*pixels.shape[:2], -1)
+    return source(image)
 
 
 def _annotate_dendi(root: Path, drawn: Drawn) -> None:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pipeline.datasets import labelme
-from pipeline.datasets.composites import Recipe, compose
+from pipeline.datasets.composites import QUALITY, Recipe, compose, source
 from pipeline.datasets.files import IMAGES
 from pipeline.datasets.images import read_photograph
 from pipeline.errors import DataError
@@ -23,9 +23,7 @@ from pipeline.names import Task
 
 FEWEST = 20  # photographs
 VALIDATION = 0.05  # share of the photographs
-LONGEST_PHOTOGRAPH = 640  # pixels; larger ones are shrunk, so that crops hold whole things
 ASPECTS = (1, 4 / 3, 3 / 2, 8 / 7)  # longer side / shorter side
-QUALITY = 92  # of JPEG files
 
 # Backdrops are close crops, in which few whole things remain that are symmetric and not marked.
 RECIPES: dict[Task, Recipe] = {
@@ -59,14 +57,9 @@ def read_photographs(folder: Path, seed: int) -> tuple[list[np.ndarray], list[np
         raise DataError(f"{folder}: expected a folder of {FEWEST} photographs or more, found {len(paths)}")
     order = np.random.default_rng(seed).permutation(len(paths))
     apart = max(1, round(VALIDATION * len(paths)))
-    pixels = [_shrunk(read_photograph(paths[n]).turned()) for n in tqdm(order, desc="photographs", unit="image")]
+    read = (read_photograph(paths[n]).turned() for n in tqdm(order, desc="photographs", unit="image"))
+    pixels = [source(Image.fromarray(photograph)) for photograph in read]
     return pixels[apart:], pixels[:apart]
-
-
-def _shrunk(pixels: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(pixels)
-    image.thumbnail((LONGEST_PHOTOGRAPH, LONGEST_PHOTOGRAPH), Image.Resampling.BICUBIC)
-    return np.asarray(image)
 
 
 @dataclass(frozen=True)
