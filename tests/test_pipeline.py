@@ -3,56 +3,18 @@
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
-from PIL import Image
 
-from tests.small import shrink
+from tests.project import commit, copied, f1, run
 
-PROJECT = Path(__file__).parents[1]
 TEST_SETS = ("dendi", "sdrw", "ldrs", "mixed", "photos")
-
-
-def run(folder, *words, fails=False):
-    """What a command printed; it must succeed, or must fail."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    for name in ("PYTHONPATH", "DVC_ROOT"):  # DVC sets the latter, to the copy, if it is not set
-        environment.pop(name, None)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(words, cwd=folder, env=environment, text=True, **pipes)
-    assert (done.returncode != 0) == fails, done.stdout
-    return done.stdout
-
-
-def commit(folder, message):
-    run(folder, "git", "add", "--all")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", message)
-
-
-def f1(folder, test_set, task="reflection"):
-    return json.loads((folder / "metrics" / f"{test_set}.json").read_text())[task]["max_f1"]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the project's files under Git, with small parameters, after one `dvc repro`, committed."""
-    folder = tmp_path_factory.mktemp("clone")
-    files = run(PROJECT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
-    for file in files:
-        if (PROJECT / file).is_file() and not file.startswith("tests/golden/"):
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes((PROJECT / file).read_bytes())
-    shrink(folder / "params.yaml")
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    run(folder, "git", "init", "--quiet", "--initial-branch=main")
-    commit(folder, "the project")
+    """A copy of the project after one `dvc repro`, committed."""
+    folder = copied(tmp_path_factory.mktemp("clone"))
     run(folder, "dvc", "repro")
     commit(folder, "small run")
     return folder
@@ -113,103 +75,3 @@ def test_experiments_are_tracked_restored_and_compared(project, tmp_path):
     assert {test_set: f1(project, test_set) for test_set in ("mixed", "photos")} == {
         test_set: before[test_set] for test_set in ("mixed", "photos")
     }
-
-
-def test_a_preset_is_one_command_and_goes_on_cell_by_cell(project):
-    run(project, "dvc", "repro", "ablation/dvc.yaml:upsampler@plain-0")
-    printed = run(project, "dvc", "repro", "ablation/dvc.yaml:table@upsampler")
-    assert "upsampler@plain-0' didn't change, skipping" in printed
-    assert "Running stage 'ablation/dvc.yaml:upsampler@equivariant-0'" in printed and "prompts@" not in printed
-    folder = project / "ablation/tables/upsampler"
-    rows = list(csv.DictReader((folder / "table.csv").open()))
-    assert [row["decoder.upsampler"] for row in rows] == ["equivariant", "plain"]
-    assert [row["published_f1"] for row in rows] == ["66.5", "62.9"] and all(float(row["max_f1"]) >= 0 for row in rows)
-    assert "| equivariant" in (folder / "table.md").read_text() and r"\toprule" in (folder / "table.tex").read_text()
-    figures = json.loads((project / "metrics/ablation_upsampler.json").read_text())["reflection"]
-    assert figures["plain"]["max_f1"] == pytest.approx(float(rows[1]["max_f1"]) / 100)
-    commit(project, "a preset")
-
-
-def test_rotation_switches_the_whole_graph(project):
-    run(project, "dvc", "exp", "run", "-S", "task=rotation")
-    assert 0 <= f1(project, "dendi", "rotation") <= 1 and f1(project, "photos", "rotation") is not None
-    assert json.loads((project / "metrics/sdrw.json").read_text()) == {"rotation": {"images": 0, "max_f1": None}}
-    assert "rotation" in json.loads((project / "metrics/ablation.json").read_text())
-    report = (project / "report/report.md").read_text()
-    assert "rotation" in report.splitlines()[0] and "sdrw-gallery.png" not in report
-
-
-def label(folder, number, points=((30, 5), (34, 90))):
-    """An image with LabelMe's file."""
-    generator = np.random.default_rng(number)
-    Image.fromarray(generator.integers(0, 256, (100, 80, 3), np.uint8)).save(folder / f"{number}.jpg")
-    (folder / f"{number}.json").write_text(json.dumps({"shapes": [{"shape_type": "line", "points": points}]}))
-
-
-def choose(project, **sections):
-    """Write values into sections of params.yaml."""
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    for section, values in sections.items():
-        params[section] = params[section] | values if isinstance(values, dict) else values
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
-
-
-def test_own_data_train_evaluate_and_are_fetched_anew_when_they_change(project):
-    for number in range(6):
-        label(project / "data/own", number)
-    choose(project, task="reflection", train={"datasets": ["own"]})
-    printed = run(project, "dvc", "repro", "evaluate@own")
-    assert "Running stage 'fetch_own'" in printed and "Running stage 'fetch@" not in printed
-    assert json.loads((project / "metrics/own.json").read_text())["reflection"]["images"] == 1
-
-    label(project / "data/own", 6, points=((30, 5),))
-    (project / "data/own/7.json").write_text("{")
-    printed = run(project, "dvc", "repro", "preprocess@own", fails=True)
-    assert "own: 2 files are malformed" in printed and "6.json: shape 0" in printed and "7.json: " in printed
-    assert "preprocess.faults: skip" in printed and "Traceback" not in printed
-    choose(project, preprocess={"faults": "skip"})
-    run(project, "dvc", "repro", "data_report")
-    counts = json.loads((project / "metrics/data.json").read_text())["own"]
-    assert sum(split["fault"] for split in counts.values()) == 2
-    assert sum(split["images"] for split in counts.values()) == 6
-    assert "7.json" in (project / "data/report/report.md").read_text()
-
-
-def test_data_come_back_from_a_remote(project, tmp_path):
-    run(project, "git", "checkout", "--quiet", "--force", "HEAD")
-    run(project, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
-    run(project, "dvc", "checkout", "--allow-missing")  # most presets have not been run
-    run(project, "dvc", "push", "fetch@dendi", "preprocess@dendi")
-    clone = tmp_path / "fresh"
-    run(tmp_path, "git", "clone", "--quiet", str(project), str(clone))
-    run(clone, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
-    run(clone, "dvc", "pull", "check", "fetch@dendi", "preprocess@dendi", fails=True)  # `check` was not pushed
-    printed = run(clone, "dvc", "repro", "preprocess@dendi")
-    assert "Running stage 'check'" in printed and "Running stage 'fetch" not in printed
-    assert (clone / "data/raw/dendi/reflection_split.pt").is_file()
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "expected"),
-    [
-        ("trian", {}, "trian: no such key; allowed: ablation, backbone,"),
-        ("task", "reflexion", "task: Input should be 'reflection' or 'rotation'; got 'reflexion'"),
-        ("backbone", "metaklip", "unknown backbone 'metaklip'; allowed: clip, clip_l14,"),
-    ],
-)
-def test_a_misspelt_parameter_stops_before_any_work(project, key, value, expected):
-    original = (project / "params.yaml").read_text()
-    try:
-        (project / "params.yaml").write_text(yaml.safe_dump({**yaml.safe_load(original), key: value}))
-        printed = run(project, "dvc", "repro", fails=True)
-    finally:
-        (project / "params.yaml").write_text(original)
-    assert "params.yaml: " in printed and expected in printed
-    assert "Traceback" not in printed and "Running stage 'fetch" not in printed
-
-
-def test_missing_weights_stop_before_any_work_and_say_both_ways(project):
-    printed = run(project, "dvc", "exp", "run", "-S", "backbone=metaclip", fails=True)
-    run(project, "git", "checkout", "--quiet", "HEAD", "--", "params.yaml")
-    assert "they come from the hub" in printed and "backbones.NAME.weights" in printed
-    assert "Running stage 'fetch" not in printed and "Traceback" not in printed
