@@ -79,9 +79,9 @@ def test_own_data_train_evaluate_and_are_fetched_anew_when_they_change(project):
 
 def test_data_come_back_from_a_remote(project, tmp_path):
     run(project, "git", "checkout", "--quiet", "--force", "HEAD")
-    run(project, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
     run(project, "dvc", "repro", "fetch@dendi", "preprocess@dendi")
     commit(project, "the data")
+    run(project, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
     run(project, "dvc", "checkout", "--allow-missing")  # most presets have not been run
     run(project, "dvc", "push", "fetch@dendi", "preprocess@dendi")
     clone = tmp_path / "fresh"
