@@ -25,6 +25,7 @@ LEVEL = 0.08  # ridge response that counts neither for nor against a segment
 SHORTEST = 14  # pixels; the corners of filled regions are ridges of up to 12
 BESIDE = 4  # pixels to both sides of a line from which its ridge is fitted
 MOST = 10  # axes or centres
+AT_ONCE = 256  # lines looked at again
 BEND = 8, np.radians([15, 25, 35])  # pixels past an end, and angles to the line, at which a curve would go on
 FINEST = 320  # pixels of the longer side that centres are looked for in, or up to twice as many
 SPREAD = 1 / 40  # of the longer side: how far a centre's peak is taken together
@@ -79,10 +80,9 @@ class _Line:
 def find_axes(heat_map: np.ndarray) -> list[DetectedAxis]:
     """The axes of a heat map, float [H, W] in 0..1, the best first, at most ten."""
     square, scale, (left, top) = _squared(heat_map)
-    rest, found, (angles, grid) = square.clone(), [], _half_turn()
-    ridges = _ridges(square, grid)
+    rest, found, ridges = square.clone(), [], _Ridges(square)
     for _ in range(MOST):
-        line = _best_line(ridges, angles)
+        line = ridges.best_line()
         if line is None:
             break
         line = _trimmed(square, _fitted(rest, line))
@@ -93,7 +93,7 @@ def find_axes(heat_map: np.ndarray) -> list[DetectedAxis]:
             found.append(DetectedAxis(x1, y1, x2, y2, score))
         kept = 1 - _stroke(line)
         rest *= kept
-        ridges *= _turned(kept, grid)  # cheaper than searching the rest for ridges
+        ridges.leave(kept)
     return sorted(found, key=lambda axis: -axis.score)
 
 
@@ -131,6 +131,41 @@ def _squared(heat_map: np.ndarray) -> tuple[torch.Tensor, float, tuple[int, int]
     return square, scale, (left, top)
 
 
+class _Ridges:
+    """The ridges of a map along every line of the search, and the best stretch among them.
+
+    Taking something out of the map can only make a stretch worse. Hence what a line was worth before is a bound, and
+    only lines that may still be the best are looked at again: a few hundred of 11,520.
+    """
+
+    def __init__(self, square: torch.Tensor) -> None:
+        self.angles, grid = _half_turn()
+        self.grid = grid.flatten(0, 1)  # [lines, along, 2]
+        self.heights = _ridges(square, grid).flatten(0, 1)  # [lines, along]
+        self.worth = _gains(self.heights).amax(1)
+        self.exact = torch.ones(len(self.worth), dtype=torch.bool)
+        self.kept = torch.ones(1, SIDE, SIDE)
+
+    def leave(self, kept: torch.Tensor) -> None:
+        """Weigh the ridges by `kept` [SIDE, SIDE] in 0..1: cheaper than looking for ridges in what is left."""
+        self.kept = torch.cat([self.kept, kept[None]])
+        self.exact[:] = False
+
+    def best_line(self) -> _Line | None:
+        """The stretch with the largest sum of ridges above the level."""
+        while not self.exact[(best := self.worth.topk(AT_ONCE).indices)[0]]:
+            doubtful = best[~self.exact[best]]
+            self.worth[doubtful] = _gains(self._left(doubtful)).amax(1)
+            self.exact[doubtful] = True
+        number, stretch = int(best[0]), _stretch(self._left(best[:1])[0])
+        return stretch and _Line(float(self.angles[number // SIDE]), float(number % SIDE), *stretch)
+
+    def _left(self, lines: torch.Tensor) -> torch.Tensor:
+        """[lines, along]: the ridges of these lines, weighed by what was kept."""
+        kept = F.grid_sample(self.kept[None], self.grid[lines][None], align_corners=False)[0]
+        return self.heights[lines] * kept.prod(0)
+
+
 @cache
 def _half_turn() -> tuple[torch.Tensor, torch.Tensor]:
     """The angles of the search and their grid, made once: half of the time would go into it."""
@@ -163,15 +198,18 @@ def _grid(angles: torch.Tensor) -> torch.Tensor:
     return torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
 
 
-def _best_line(ridges: torch.Tensor, angles: torch.Tensor) -> _Line | None:
-    """The stretch with the largest sum of ridges above the level."""
-    sums = (ridges - LEVEL).cumsum(-1)
-    gains = sums - F.pad(sums, (1, 0))[..., :-1].cummin(-1).values
-    number, offset, end = np.unravel_index(int(gains.argmax()), gains.shape)
-    start = int(F.pad(sums[number, offset], (1, 0))[: end + 1].argmin())
-    if gains.max() <= 0 or end - start + 1 < SHORTEST:
-        return None
-    return _Line(float(angles[number]), float(offset), float(start), float(end))
+def _gains(heights: torch.Tensor) -> torch.Tensor:
+    """[..., along]: the largest sum of ridges above the level of a stretch that ends there."""
+    sums = (heights - LEVEL).cumsum(-1)
+    return sums - F.pad(sums, (1, 0))[..., :-1].cummin(-1).values
+
+
+def _stretch(heights: torch.Tensor) -> tuple[float, float] | None:
+    """Start and end of the stretch of a line [along] with the largest sum of ridges above the level."""
+    gains = _gains(heights)
+    end = int(gains.argmax())
+    start = int(F.pad((heights - LEVEL).cumsum(0), (1, 0))[: end + 1].argmin())
+    return None if gains[end] <= 0 or end - start + 1 < SHORTEST else (float(start), float(end))
 
 
 def _fitted(square: torch.Tensor, line: _Line) -> _Line:
@@ -187,9 +225,8 @@ def _fitted(square: torch.Tensor, line: _Line) -> _Line:
         slope, place = np.polyfit(along - along.float().mean(), across, 1, w=weight.sqrt() + 1e-6)
         x, y = replace(line, offset=float(place)).point(float(along.float().mean()))
         line = _Line.through(x, y, line.theta + math.atan(slope), line.end - line.start)
-    ridge = _ridges(square, _grid(torch.tensor([line.theta])))[:, [min(max(0, round(line.offset)), SIDE - 1)]]
-    stretch = _best_line(ridge, torch.tensor([line.theta]))
-    return line if stretch is None else replace(line, start=stretch.start, end=stretch.end)
+    stretch = _stretch(_ridges(square, _grid(torch.tensor([line.theta])))[0, min(max(0, round(line.offset)), SIDE - 1)])
+    return line if stretch is None else replace(line, start=stretch[0], end=stretch[1])
 
 
 def _trimmed(square: torch.Tensor, line: _Line) -> _Line:

@@ -78,6 +78,8 @@ class SyntheticParams(_Section):
 
     photographs: Path
     images: Count
+    teacher: Path | None
+    least: Annotated[float, Field(ge=0, le=1)]
 
 
 class PreprocessParams(_Section):

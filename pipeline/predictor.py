@@ -114,13 +114,15 @@ class Detector:
     def __init__(self, model: CLIPSym, record: ModelRecord) -> None:
         self.model, self.record = model, record
         self.task, self.size = record.params.task, record.params.chosen.input_size
+        self.views = [tuple(view) for view in record.views] or [(self.size, False), (self.size, True)]
         self.threshold = float(np.mean(list(record.thresholds.values())))
 
     def info(self) -> dict:
         """What the model is: plain numbers and lists."""
         params, parameters = self.record.params, sum(p.numel() for p in self.model.parameters())
         return {
-            "task": self.task, "backbone": params.backbone, "input_size": self.size, "parameters": parameters,
+            "task": self.task, "backbone": params.backbone, "input_size": self.size, "views": self.views,
+            "parameters": parameters,
             "decoder": params.decoder.model_dump(mode="json"), "prompts": self.record.prompts,
             "threshold": self.threshold, "validation_f1": self.record.validation_f1, "epoch": self.record.epoch,
             "portable": self.record.portable, "train": params.train.model_dump(mode="json"),
@@ -145,12 +147,17 @@ class Detector:
 
     @torch.inference_mode()
     def heat_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over it and its mirror image."""
-        boxes = [Letterbox(*image.shape[:2], self.size) for image in images]
+        """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over the views."""
+        views = [self._seen(images, size, mirrored) for size, mirrored in self.views]
+        return [torch.stack(maps).mean(0).numpy() for maps in zip(*views)]
+
+    def _seen(self, images: Sequence[np.ndarray], size: int, mirrored: bool) -> list[torch.Tensor]:
+        """float32 [H, W] in 0..1 of each image, looked at with this size, mirrored or not."""
+        boxes = [Letterbox(*image.shape[:2], size) for image in images]
         squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
         x = torch.from_numpy(squares).to(self.model.device).permute(0, 3, 1, 2).float() / 255
-        maps = (self.model(x).sigmoid() + self.model(x.flip(3)).sigmoid().flip(3)) / 2
-        return [box.native(map_).numpy() for box, map_ in zip(boxes, maps[:, 0].float().cpu())]
+        maps = self.model(x.flip(3)).sigmoid().flip(3) if mirrored else self.model(x).sigmoid()
+        return [box.native(map_) for box, map_ in zip(boxes, maps[:, 0].float().cpu())]
 
     def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:
         axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()

@@ -1,6 +1,7 @@
 """What a checkpoint's header tells about its weights."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ class ModelRecord:
 
     `params`: all parameters of the run; `prompts`: the M prompts; `epoch`: the one that the weights are of;
     `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best on its validation images;
-    `portable`: whether the weights are those of plain convolutions (pipeline.portable).
+    `portable`: whether the weights are those of plain convolutions (pipeline.portable); `views`: how detection looks
+    at a picture, input size in pixels and whether mirrored; none: at the parameters' size, as it is and mirrored.
     """
 
     params: Params
@@ -27,6 +29,7 @@ class ModelRecord:
     validation_f1: float
     thresholds: dict[str, float]
     portable: bool = False
+    views: Sequence[tuple[int, bool]] = ()
 
 
 def load_record(path: Path) -> ModelRecord:

@@ -17,16 +17,15 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc, RotationCentre
+from pipeline.datasets.backdrops import Backdrops, Place, Size, backdrop, hidden
 from pipeline.datasets.outlines import Outline, random_outline, random_profile
-from pipeline.datasets.painting import Paint, Photographs, tint
+from pipeline.datasets.painting import Paint, Photographs
 from pipeline.datasets.symmetries import MIRROR, NONE, Symmetry
-
-Size = tuple[int, int]  # height, width, in pixels
-Place = tuple[float, float, float]  # a disc: x, y, radius, in pixels
 
 LONGEST_PHOTOGRAPH = 640  # pixels; larger ones are shrunk, so that crops hold whole things
 QUALITY = 92  # of the JPEG files that composites are kept in
 TRIES = 60  # draws of a place before a smaller object is taken
+WHOLE = 0.75, 1.0  # shorter side of a backdrop without objects, as a share of its photograph's
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class Recipe:
     bend: float = 0.0  # largest displacement of content, growing away from the axis, as a share of the distance
     clutter: tuple[int, ...] = (0,)  # asymmetric things that lie over the objects
     styles: float = 0.0  # share of images as grey, posterised or painted pictures
+    bare: float = 0.0  # share of images that are a backdrop, nearly whole, and hold no object
 
 
 def source(image: Image.Image) -> np.ndarray:
@@ -60,21 +60,32 @@ def source(image: Image.Image) -> np.ndarray:
 
 
 def compose(
-    rng: Generator, photographs: Photographs, backdrops: Photographs, size: Size, recipe: Recipe, disturb: bool = True
+    rng: Generator,
+    photographs: Photographs,
+    backdrops: Backdrops,
+    size: Size,
+    recipe: Recipe,
+    disturb: bool = True,
 ) -> tuple[np.ndarray, Annotation]:
     """Draw one composite of `photographs`, which lend content to objects, over one of `backdrops`.
 
-    Without `disturb` every symmetry is exact: no uneven light, noise, blur, shadow, slant or ripple, and no
+    Axes of the backdrop that remain visible are marked, too.
+    Without `disturb` every other symmetry is exact: no uneven light, noise, blur, shadow, slant or ripple, and no
     distractors. Returns the image, uint8 RGB [height, width, 3], and its marks.
     """
     if rng.random() < recipe.scenes:
         canvas, annotation = _scene(rng, photographs, size, rng.random() < recipe.water, disturb)
+    elif _happens(rng, recipe.bare):
+        canvas, axes = backdrop(rng, backdrops, size, WHOLE)
+        annotation = Annotation(axes)
     else:
-        canvas, annotation = _backdrop(rng, backdrops, size, recipe.backdrop), Annotation()
+        canvas, axes = backdrop(rng, backdrops, size, recipe.backdrop)
         symmetries = [MIRROR] * int(rng.choice(recipe.mirrors))
         symmetries += [_rotation(rng, recipe) for _ in range(rng.choice(recipe.rotations))]
         symmetries += [NONE] * int(disturb and rng.integers(3))  # distractors
-        for symmetry, place in zip(symmetries, _places(rng, size, recipe.extent, len(symmetries)), strict=True):
+        places = _places(rng, size, recipe.extent, len(symmetries))
+        annotation = Annotation(tuple(axis for axis in axes if not hidden(axis, places)))
+        for symmetry, place in zip(symmetries, places, strict=True):
             old, new = annotation, _object(rng, canvas, photographs, symmetry, place, recipe, disturb)
             annotation = Annotation(old.axes + new.axes, old.discs + new.discs, old.centres + new.centres)
     if disturb and max(recipe.clutter):
@@ -95,20 +106,6 @@ def _rotation(rng: Generator, recipe: Recipe) -> Symmetry:
     if rng.random() < recipe.continuous:
         return Symmetry(0)
     return Symmetry(int(rng.choice(recipe.folds)), mirrored=rng.random() < recipe.dihedral)
-
-
-def _backdrop(rng: Generator, backdrops: Photographs, size: Size, share: tuple[float, float]) -> np.ndarray:
-    """A random crop of a photograph, float32 [height, width, 3] in [0, 1]; `share`: of its shorter side."""
-    height, width = size
-    photograph = backdrops[rng.integers(len(backdrops))]
-    rows, columns = photograph.shape[:2]
-    zoom = min(rows / height, columns / width) * rng.uniform(*share)
-    left, top = rng.uniform(0, (columns - zoom * width, rows - zoom * height))
-    box = left, top, left + zoom * width, top + zoom * height
-    crop = Image.fromarray(photograph.squeeze()).resize((width, height), Image.Resampling.BICUBIC, box)
-    crop = crop.filter(ImageFilter.GaussianBlur(max(0.0, rng.uniform(-1.5, 2))))
-    pixels = np.asarray(crop, np.float32).reshape(height, width, -1) / 255
-    return tint(rng, pixels[:, :: rng.choice([-1, 1])])
 
 
 def _places(rng: Generator, size: Size, extent: tuple[float, float], count: int) -> list[Place]:

@@ -19,6 +19,7 @@ from scipy.io import savemat
 from tqdm import tqdm
 
 from pipeline.annotations import Annotation, Point
+from pipeline.datasets.backdrops import Backdrops
 from pipeline.datasets.composites import QUALITY, Recipe, compose, source
 from pipeline.errors import DataError
 
@@ -121,7 +122,7 @@ def _draw(dataset: str, split: str, kind: str, number: int, seed: int) -> tuple[
     recipes = RECIPES[f"{dataset}/{kind}" if kind else dataset]
     longest, aspect = rng.integers(*LONGEST_IMAGE, endpoint=True), rng.choice(ASPECTS[dataset])
     size = round(longest / max(aspect, 1)), round(longest * min(aspect, 1))
-    return compose(rng, photographs, backdrops, size, recipes[number % len(recipes)])
+    return compose(rng, photographs, Backdrops(backdrops), size, recipes[number % len(recipes)])
 
 
 @cache

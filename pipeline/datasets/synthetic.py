@@ -1,12 +1,13 @@
 """Training images from any folder of photographs: composites, with LabelMe's JSON beside each.
 
-Photographs lend content and backdrops; what is marked comes from geometry alone. Image i follows from the seed, its
-part and i, whatever the number of processes. No photograph serves both training and validation.
+Photographs lend content and backdrops; what is marked comes from geometry, or was found in them before. Image i
+follows from the seed, its part and i, whatever the number of processes. No photograph serves both training and
+validation.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pipeline.datasets import labelme
+from pipeline.datasets.backdrops import Backdrops
 from pipeline.datasets.composites import QUALITY, Recipe, compose, source
 from pipeline.datasets.files import IMAGES
 from pipeline.datasets.images import read_photograph
@@ -23,6 +25,7 @@ from pipeline.names import Task
 
 FEWEST = 20  # photographs
 VALIDATION = 0.05  # share of the photographs
+BARE = 0.3  # share of images that are whole photographs, where their axes are known
 ASPECTS = (1, 4 / 3, 3 / 2, 8 / 7)  # longer side / shorter side
 
 # Backdrops are close crops, in which few whole things remain that are symmetric and not marked.
@@ -40,9 +43,24 @@ RECIPES: dict[Task, Recipe] = {
 }  # fmt: skip
 
 
-def generate(photographs: list[np.ndarray], folder: Path, task: Task, count: int, size: int, seed: int, workers: int):
-    """Write `count` images, the longer side `size` pixels, and their marks into `folder`, which exists."""
-    images = _Composites(photographs, folder, task, count, size, seed)
+def generate(
+    photographs: list[np.ndarray],
+    folder: Path,
+    task: Task,
+    count: int,
+    size: int,
+    seed: int,
+    workers: int,
+    backdrops: Backdrops | None = None,
+) -> None:
+    """Write `count` images, the longer side `size` pixels, and their marks into `folder`, which exists.
+
+    `backdrops`: those photographs whose axes are known; then a share of the images are whole photographs. By default
+    all, without axes.
+    """
+    recipe = replace(RECIPES[task], bare=BARE if backdrops else 0.0)
+    backdrops = backdrops or Backdrops(photographs)
+    images = _Composites(photographs, backdrops, folder, task, recipe, count, size, seed)
     for _ in tqdm(DataLoader(images, batch_size=None, num_workers=workers), desc=f"{task} {folder.name}", unit="image"):
         pass
 
@@ -65,8 +83,10 @@ def read_photographs(folder: Path, seed: int) -> tuple[list[np.ndarray], list[np
 @dataclass(frozen=True)
 class _Composites(Dataset):
     photographs: Sequence[np.ndarray]
+    backdrops: Backdrops
     folder: Path
     task: Task
+    recipe: Recipe
     count: int
     size: int
     seed: int
@@ -78,7 +98,7 @@ class _Composites(Dataset):
         rng = np.random.default_rng((self.seed, *f"{self.task}/{self.folder.name}".encode(), number))
         shape = [self.size, round(self.size / rng.choice(ASPECTS))]
         rng.shuffle(shape)
-        pixels, annotation = compose(rng, self.photographs, self.photographs, tuple(shape), RECIPES[self.task])
+        pixels, annotation = compose(rng, self.photographs, self.backdrops, tuple(shape), self.recipe)
         path = self.folder / f"{number:06}.jpg"
         Image.fromarray(pixels).save(path, quality=QUALITY)
         content = labelme.content(annotation, path.name, shape[0], shape[1])

@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 from skimage.filters import gaussian
 
+from pipeline.datasets.backdrops import Backdrops
 from pipeline.datasets.composites import Recipe, compose
 
 SIZE = 300, 260
@@ -26,7 +27,7 @@ def photographs():
 
 
 def draw(photographs, recipe, seed, disturb=False):
-    return compose(np.random.default_rng(seed), photographs, photographs, SIZE, recipe, disturb)
+    return compose(np.random.default_rng(seed), photographs, Backdrops(photographs), SIZE, recipe, disturb)
 
 
 def colours(image, x, y):

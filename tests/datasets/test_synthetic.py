@@ -12,6 +12,7 @@ from skimage.data import astronaut, chelsea, coffee
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.datasets import labelme, own
+from pipeline.datasets.backdrops import Backdrops
 from pipeline.datasets.composites import Recipe, compose
 from pipeline.datasets.outlines import random_profile
 from pipeline.datasets.symmetries import MIRROR
@@ -19,6 +20,7 @@ from pipeline.datasets.synthetic import RECIPES, generate, read_photographs
 from pipeline.errors import DataError
 
 PHOTOGRAPHS = [astronaut()[::2, ::2], chelsea()[::2, ::2], coffee()[::2, ::2]]
+BACKDROPS = Backdrops(PHOTOGRAPHS)
 point = st.tuples(st.floats(-50, 500), st.floats(-50, 500))
 
 
@@ -85,9 +87,7 @@ def test_new_kinds_of_objects_are_mirrored_about_their_mark(change):
     symmetric, beside = [], []
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        image, annotation = compose(
-            rng, PHOTOGRAPHS, PHOTOGRAPHS, (200, 200), replace(UPRIGHT, **change), disturb=False
-        )
+        image, annotation = compose(rng, PHOTOGRAPHS, BACKDROPS, (200, 200), replace(UPRIGHT, **change), disturb=False)
         (axis,) = annotation.axes
         if abs(axis.x1 - axis.x2) < 4:
             symmetric.append(mirror_difference(image, axis))
