@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from pipeline.detection import find_axes, find_centres
+from pipeline.detection import SIDE, _gains, _Ridges, find_axes, find_centres
 
 SHAPE = 240, 320
 
@@ -100,6 +101,18 @@ def test_ends_scale_with_the_map(scale):
     shape = tuple(round(scale * side) for side in SHAPE)
     (axis,) = find_axes(strokes(truth, shape=shape, width=3 * scale))
     assert distance(axis, truth) < 2 * scale
+
+
+def test_the_search_passes_no_line_over():
+    rng = np.random.default_rng(0)
+    ends = rng.uniform(20, SIDE - 20, (12, 4))
+    square = torch.from_numpy(strokes(*ends, shape=(SIDE, SIDE), value=rng.uniform(0.2, 0.9)))
+    ridges, y = _Ridges(square), torch.arange(SIDE)[:, None]
+    for number in range(10):
+        line, everything = ridges.best_line(), _gains(ridges._left(torch.arange(len(ridges.grid)))).amax(1)
+        angle, offset = divmod(int(everything.argmax()), SIDE)
+        assert (line.theta, line.offset) == (float(ridges.angles[angle]), offset)
+        ridges.leave(((y - 19 * number) / 10).clamp(0, 1) * torch.ones(SIDE))
 
 
 def test_small_and_thin_maps():

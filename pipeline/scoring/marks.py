@@ -43,7 +43,8 @@ def best_threshold(pairs: Sequence[Pair]) -> tuple[float, float]:
     rows = []  # score, wrong; for each marked one the best score of a right one
     hits: list[float] = []
     for found, marked, side in pairs:
-        right = np.array([[_is_right(f, m, side) for m in marked] for f in found]).reshape(len(found), len(marked))
+        right = np.array([[_is_right(f, m, side) for m in marked] for f in found], bool)
+        right = right.reshape(len(found), len(marked))  # also where nothing was found or is marked
         rows += [(f.score, not right[number].any()) for number, f in enumerate(found)]
         scores = np.array([f.score for f in found])
         hits += [float(scores[right[:, number]].max(initial=-1.0)) for number in range(len(marked))]

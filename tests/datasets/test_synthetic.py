@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 from skimage.data import astronaut, chelsea, coffee
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.datasets import labelme, own
-from pipeline.datasets.backdrops import Backdrops
+from pipeline.datasets.backdrops import Backdrops, hidden
 from pipeline.datasets.composites import Recipe, compose
 from pipeline.datasets.outlines import random_profile
 from pipeline.datasets.symmetries import MIRROR
@@ -104,3 +104,44 @@ def test_profiles_lie_in_the_unit_disc_around_their_axis():
         np.testing.assert_array_equal(inside, inside[::-1])
         assert inside[60].sum() > 40  # the axis itself, without a gap
         assert np.ptp(np.flatnonzero(inside[60])) + 1 == inside[60].sum()
+
+
+def lined(x1, y1, x2, y2, shape=(300, 400)):
+    """A dark photograph with a bright line between two points."""
+    image = Image.new("RGB", shape[::-1], (30, 30, 30))
+    ImageDraw.Draw(image).line([x1, y1, x2, y2], fill=(255, 255, 255), width=5)
+    return np.asarray(image)
+
+
+def test_axes_of_backdrops_are_carried_along():
+    ends = [(200, 60, 210, 240), (90, 150, 300, 140), (60, 60, 120, 130)]
+    backdrops = Backdrops([lined(*points) for points in ends], [[ReflectionAxis(*points)] for points in ends])
+    marked = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        image, annotation = compose(rng, PHOTOGRAPHS, backdrops, (180, 200), Recipe(bare=1.0), disturb=False)
+        for axis in annotation.axes:
+            marked += 1
+            for share in np.linspace(0.1, 0.9, 9):  # the ends are blurred
+                x, y = axis.x1 + share * (axis.x2 - axis.x1), axis.y1 + share * (axis.y2 - axis.y1)
+                if 1 < x < 198 and 1 < y < 178:
+                    assert image[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2].max() > 120
+    assert marked > 30
+
+
+def test_hidden_axes_of_backdrops_are_not_marked():
+    axis, other = ReflectionAxis(100, 20, 100, 120), ReflectionAxis(10, 10, 60, 10)
+    assert hidden(axis, [(100, 60, 40)]) and hidden(axis, [(100, 20, 15), (100, 120, 15)])
+    assert not hidden(other, [(100, 60, 40)]) and not hidden(axis, [(100, 20, 15)]) and not hidden(axis, [])
+
+
+def test_whole_photographs_only_where_their_axes_are_known(tmp_path):
+    axis, photographs = ReflectionAxis(200, 60, 210, 240), [lined(200, 60, 210, 240)] * 3
+    slope, whole = (axis.x2 - axis.x1) / (axis.y2 - axis.y1), []
+    for name, backdrops in (("without", None), ("with", Backdrops(photographs, [[axis]] * 3))):
+        (tmp_path / name / "train").mkdir(parents=True)
+        generate(photographs, tmp_path / name / "train", "reflection", 40, 96, 1, 0, backdrops)
+        marks = [sample.annotation.axes for sample in own.samples(tmp_path / name, "train", [])]
+        slopes = [(axes[0].x2 - axes[0].x1) / (axes[0].y2 - axes[0].y1 + 1e-9) for axes in marks if len(axes) == 1]
+        whole.append(sum(abs(abs(found) - slope) < 1e-6 for found in slopes))
+    assert whole[0] == 0 and 6 < whole[1] < 34

@@ -46,6 +46,8 @@ def test_best_threshold_of_axes():
     nothing = [found(0, 0, 50, 50, 0.95)], [], 100
     assert best_threshold([first, second, nothing]) == (0.6, pytest.approx(4 / 6))
     assert best_threshold([]) == best_threshold([nothing]) == (1.0, 0.0)
+    unseen = [], *first[1:]
+    assert best_threshold([first, unseen]) == (0.8, pytest.approx(2 / 5))  # 1 hit, 0 wrong, of 4
 
 
 def test_best_threshold_of_centres():
