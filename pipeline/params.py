@@ -78,7 +78,7 @@ class SyntheticParams(_Section):
 
     photographs: Path
     images: Count
-    teacher: Path | None
+    axes: Path | None
     least: Annotated[float, Field(ge=0, le=1)]
 
 

@@ -25,6 +25,9 @@ EXPENSIVE = [
     "synthesize",
     "weights",
     "finer",
+    "label",
+    "taught",
+    "student",
     *(name for name in PRESETS["stages"] if name != "table"),
 ]
 WITHOUT_EFFECT = {

@@ -15,16 +15,20 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from pipeline.annotations import ReflectionAxis
 from pipeline.datasets import labelme
 from pipeline.datasets.backdrops import Backdrops
 from pipeline.datasets.composites import QUALITY, Recipe, compose, source
-from pipeline.datasets.files import IMAGES
+from pipeline.datasets.files import IMAGES, read_json
 from pipeline.datasets.images import read_photograph
 from pipeline.errors import DataError
 from pipeline.names import Task
 
 FEWEST = 20  # photographs
+Named = dict[str, np.ndarray]  # photographs, uint8 RGB [H, W, 3], by their path within the folder
+
 VALIDATION = 0.05  # share of the photographs
+DOUBT = 0.8  # of the score from which a found axis counts; below, there is none
 BARE = 0.3  # share of images that are whole photographs, where their axes are known
 ASPECTS = (1, 4 / 3, 3 / 2, 8 / 7)  # longer side / shorter side
 
@@ -65,19 +69,41 @@ def generate(
         pass
 
 
-def read_photographs(folder: Path, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The photographs in a folder and below, uint8 RGB, apart for training and validation.
+def read_photographs(folder: Path) -> tuple[Named, Named]:
+    """The photographs in a folder and below, apart for training and validation, whatever the seed.
 
     Raises DataError where there are fewer than 20, or one is damaged.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
     if len(paths) < FEWEST:
         raise DataError(f"{folder}: expected a folder of {FEWEST} photographs or more, found {len(paths)}")
-    order = np.random.default_rng(seed).permutation(len(paths))
+    shuffled = [paths[n] for n in np.random.default_rng(0).permutation(len(paths))]
     apart = max(1, round(VALIDATION * len(paths)))
-    read = (read_photograph(paths[n]).turned() for n in tqdm(order, desc="photographs", unit="image"))
-    pixels = [source(Image.fromarray(photograph)) for photograph in read]
-    return pixels[apart:], pixels[:apart]
+
+    def read(some: list[Path]) -> Named:
+        shown = tqdm(some, desc="photographs", unit="image")
+        turned = {str(path.relative_to(folder)): read_photograph(path).turned() for path in shown}
+        return {name: source(Image.fromarray(pixels)) for name, pixels in turned.items()}
+
+    return read(shuffled[apart:]), read(shuffled[:apart])
+
+
+def read_axes(path: Path, photographs: Named, least: float) -> Backdrops:
+    """The photographs with the axes found in them before, {name: [[x1, y1, x2, y2, score], ...]} in a JSON file.
+
+    An axis counts with a score of `least` or more; photographs with one that is nearly as good are left out, as it is
+    in doubt. Raises DataError where the file is not of this form or lacks a photograph.
+    """
+    found = read_json(path)
+    try:
+        axes = {name: [axis for axis in found[name] if axis[4] > DOUBT * least] for name in photographs}
+        sure = [name for name, some in axes.items() if all(axis[4] >= least for axis in some)]
+        marks = [[ReflectionAxis(*axis[:4]) for axis in axes[name]] for name in sure]
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{path}: expected {{photograph: [[x1, y1, x2, y2, score], ...]}} for all of them: {error!r}"
+        ) from None
+    return Backdrops([photographs[name] for name in sure], marks)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from pipeline.datasets.backdrops import Backdrops, hidden
 from pipeline.datasets.composites import Recipe, compose
 from pipeline.datasets.outlines import random_profile
 from pipeline.datasets.symmetries import MIRROR
-from pipeline.datasets.synthetic import RECIPES, generate, read_photographs
+from pipeline.datasets.synthetic import RECIPES, generate, read_axes, read_photographs
 from pipeline.errors import DataError
 
 PHOTOGRAPHS = [astronaut()[::2, ::2], chelsea()[::2, ::2], coffee()[::2, ::2]]
@@ -54,20 +55,21 @@ def test_photographs_of_training_and_validation_are_apart(tmp_path):
     for number in range(40):
         (tmp_path / "deep").mkdir(exist_ok=True)
         Image.new("RGB", (900, 300), (number, 0, 0)).save(tmp_path / "deep" / f"{number}.png")
-    training, validation = read_photographs(tmp_path, seed=0)
+    training, validation = read_photographs(tmp_path)
     assert len(training) == 38 and len(validation) == 2
-    colours = [int(pixels[0, 0, 0]) for pixels in [*training, *validation]]
+    colours = [int(pixels[0, 0, 0]) for pixels in [*training.values(), *validation.values()]]
     assert sorted(colours) == list(range(40))
-    assert training[0].shape == (213, 640, 3)
+    assert all(int(pixels[0, 0, 0]) == int(Path(name).stem) for name, pixels in training.items())
+    assert {pixels.shape for pixels in training.values()} == {(213, 640, 3)}
 
 
 def test_too_few_or_damaged_photographs(tmp_path):
     with pytest.raises(DataError, match="expected a folder of 20 photographs or more, found 0"):
-        read_photographs(tmp_path / "nowhere", 0)
+        read_photographs(tmp_path / "nowhere")
     for number in range(20):
         (tmp_path / f"{number}.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match="cannot be decoded"):
-        read_photographs(tmp_path, 0)
+        read_photographs(tmp_path)
 
 
 def mirror_difference(image, axis):
@@ -145,3 +147,20 @@ def test_whole_photographs_only_where_their_axes_are_known(tmp_path):
         slopes = [(axes[0].x2 - axes[0].x1) / (axes[0].y2 - axes[0].y1 + 1e-9) for axes in marks if len(axes) == 1]
         whole.append(sum(abs(abs(found) - slope) < 1e-6 for found in slopes))
     assert whole[0] == 0 and 6 < whole[1] < 34
+
+
+def test_only_photographs_that_are_in_no_doubt(tmp_path):
+    scores = {"a": [0.9], "b": [0.45], "c": [0.9, 0.45], "d": [], "e": [0.39]}
+    found = {name: [[1, 2, 3, 4, score] for score in some] for name, some in scores.items()}
+    (tmp_path / "axes.json").write_text(json.dumps(found))
+    photographs = {name: np.full((2, 2, 3), number) for number, name in enumerate(scores)}
+    backdrops = read_axes(tmp_path / "axes.json", photographs, 0.5)
+    assert [int(pixels[0, 0, 0]) for pixels in backdrops.photographs] == [0, 3, 4]
+    assert backdrops.axes == [[ReflectionAxis(1, 2, 3, 4)], [], []]
+
+
+@pytest.mark.parametrize("content", [{}, [], {"a": [[1, 2, 3, 4]]}, {"a": [[1, 2, 3, 4, "x"]]}, {"a": 3}])
+def test_a_wrong_file_of_axes(tmp_path, content):
+    (tmp_path / "axes.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="axes.json: expected {photograph"):
+        read_axes(tmp_path / "axes.json", {"a": np.zeros((2, 2, 3))}, 0.5)
