@@ -4,6 +4,7 @@ Coordinates everywhere: x right, y down, in pixels of the native image, as float
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,6 +77,14 @@ class Annotation:
     def serves(self, task: Task) -> bool:
         """Whether anything is marked for the task."""
         return bool(self.axes or self.discs) if task == "reflection" else bool(self.centres)
+
+    def moved(self, move: Callable[[float, float], Point]) -> "Annotation":
+        """The same marks with every point x, y at `move(x, y)`."""
+        return Annotation(
+            tuple(ReflectionAxis(*move(axis.x1, axis.y1), *move(axis.x2, axis.y2)) for axis in self.axes),
+            tuple(ReflectionDisc(tuple(move(*point) for point in disc.points)) for disc in self.discs),
+            tuple(RotationCentre(*move(centre.x, centre.y), centre.fold) for centre in self.centres),
+        )
 
     def to_dict(self) -> dict:
         """Plain lists and numbers, ready for JSON; `from_dict` is the inverse."""

@@ -81,20 +81,18 @@ class _Line:
 def find_axes(heat_map: np.ndarray) -> list[DetectedAxis]:
     """The axes of a heat map, float [H, W] in 0..1, the best first, at most ten."""
     square, scale, (left, top) = _squared(heat_map)
-    rest, found, ridges = square.clone(), [], _Ridges(square)
+    found, ridges = [], _Ridges(square)
     for _ in range(MOST):
         line = ridges.best_line()
         if line is None:
             break
-        line = _trimmed(square, _fitted(rest, line))
+        line = _trimmed(square, _fitted(square * ridges.kept, line))
         score = float(_values(square, [line.point(a) for a in np.arange(line.start, line.end + 1)]).mean())
         if not _curved(square, line, score):
             ends = [(x - left, y - top) for x, y in (line.point(line.start), line.point(line.end))]
             (x1, y1), (x2, y2) = ((scale * (x + 0.5) - 0.5, scale * (y + 0.5) - 0.5) for x, y in ends)
             found.append(DetectedAxis(x1, y1, x2, y2, score))
-        kept = 1 - _stroke(line)
-        rest *= kept
-        ridges.leave(kept)
+        ridges.leave(1 - _stroke(line))
     return sorted(found, key=lambda axis: -axis.score)
 
 
@@ -146,11 +144,11 @@ class _Ridges:
         self.heights = torch.cat(some)  # [lines, along]
         self.worth = torch.cat([_gains(heights).amax(1) for heights in some])
         self.exact = torch.ones(len(self.worth), dtype=torch.bool)
-        self.kept = torch.ones(1, SIDE, SIDE)
+        self.kept = torch.ones(SIDE, SIDE)
 
     def leave(self, kept: torch.Tensor) -> None:
         """Weigh the ridges by `kept` [SIDE, SIDE] in 0..1: cheaper than looking for ridges in what is left."""
-        self.kept = torch.cat([self.kept, kept[None]])
+        self.kept *= kept
         self.exact[:] = False
 
     def best_line(self) -> _Line | None:
@@ -164,39 +162,40 @@ class _Ridges:
 
     def _left(self, lines: torch.Tensor) -> torch.Tensor:
         """[lines, along]: the ridges of these lines, weighed by what was kept."""
-        kept = F.grid_sample(self.kept[None], self.grid[lines][None], align_corners=False)[0]
-        return self.heights[lines] * kept.prod(0)
+        kept = F.grid_sample(self.kept[None, None], self.grid[lines][None], align_corners=False)[0, 0]
+        return self.heights[lines] * kept
 
 
 @cache
 def _half_turn() -> tuple[torch.Tensor, torch.Tensor]:
     """The angles of the search and their grid, made once: half of the time would go into it."""
     angles = torch.arange(ANGLES) * math.pi / ANGLES
-    return angles, _grid(angles)
+    return angles, _grid(angles, torch.arange(SIDE))
 
 
 def _ridges(square: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """[A, offset, along]: by how much the map, turned by each angle, is brighter than on both sides of a line."""
-    turned = _turned(square, grid)
-    ridges = torch.zeros_like(turned)
+    """[A, offset, along]: by how much the map, turned as the grid says, is brighter than on both sides of a line."""
+    turned = F.grid_sample(square.expand(len(grid), 1, SIDE, SIDE), grid, align_corners=False)[:, 0]
+    ridges, lines = torch.zeros_like(turned), turned.shape[1]
     for reach in REACHES:
         sides = F.pad(turned, (0, 0, reach, reach))
-        higher = torch.maximum(sides[:, :SIDE], sides[:, 2 * reach :])
+        higher = torch.maximum(sides[:, :lines], sides[:, 2 * reach :])
         ridges = torch.maximum(ridges, torch.sub(turned, higher, out=higher))
     return ridges
 
 
-def _turned(square: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """[A, offset, along]: the map turned by each angle of the grid."""
-    maps = square.expand(len(grid), 1, SIDE, SIDE)
-    return F.grid_sample(maps, grid, align_corners=False)[:, 0]
+def _ridges_beside(square: torch.Tensor, line: _Line) -> tuple[torch.Tensor, torch.Tensor]:
+    """[offset, along]: the ridges along a line, which is the middle one, and those beside it; their offsets."""
+    reach = BESIDE + max(REACHES)
+    offsets = round(line.offset) + torch.arange(-reach, reach + 1)
+    inner = slice(max(REACHES), -max(REACHES))
+    return _ridges(square, _grid(torch.tensor([line.theta]), offsets))[0, inner], offsets[inner]
 
 
-def _grid(angles: torch.Tensor) -> torch.Tensor:
+def _grid(angles: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """[A, offset, along, 2]: where in the map the pixels of the turned ones lie, for grid_sample."""
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
-    place = (torch.arange(SIDE) - (SIDE - 1) / 2) * 2 / SIDE
-    across, along = place[:, None], place
+    across, along = ((place - (SIDE - 1) / 2) * 2 / SIDE for place in (offsets[:, None], torch.arange(SIDE)))
     return torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
 
 
@@ -217,17 +216,15 @@ def _stretch(heights: torch.Tensor) -> tuple[float, float] | None:
 def _fitted(square: torch.Tensor, line: _Line) -> _Line:
     """The stretch of the straight line through the middle of the ridge beneath it, by least squares, twice over."""
     for _ in range(2):
-        angle = torch.tensor([line.theta])
-        ridges = _ridges(square, _grid(angle))[0]
+        ridges, offsets = _ridges_beside(square, line)
         first, end = max(0, round(line.start)), min(SIDE, round(line.end) + 1)
-        near = torch.arange(max(0, round(line.offset) - BESIDE), min(SIDE, round(line.offset) + BESIDE + 1))
-        heights, along = ridges[near, first:end], torch.arange(first, end)
+        heights, along = ridges[:, first:end], torch.arange(first, end)
         weight = heights.sum(0)
-        across = (heights * near[:, None]).sum(0) / weight.clamp(min=1e-6)
+        across = (heights * offsets[:, None]).sum(0) / weight.clamp(min=1e-6)
         slope, place = np.polyfit(along - along.float().mean(), across, 1, w=weight.sqrt() + 1e-6)
         x, y = replace(line, offset=float(place)).point(float(along.float().mean()))
         line = _Line.through(x, y, line.theta + math.atan(slope), line.end - line.start)
-    stretch = _stretch(_ridges(square, _grid(torch.tensor([line.theta])))[0, min(max(0, round(line.offset)), SIDE - 1)])
+    stretch = _stretch(_ridges_beside(square, line)[0][BESIDE])
     return line if stretch is None else replace(line, start=stretch[0], end=stretch[1])
 
 

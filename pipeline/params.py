@@ -78,6 +78,7 @@ class SyntheticParams(_Section):
 
     photographs: Path
     images: Count
+    enlarged: Count
     axes: Path | None
     least: Annotated[float, Field(ge=0, le=1)]
 

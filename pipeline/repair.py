@@ -5,9 +5,8 @@ Coordinates: x right, y down, pixels of the image. Painting truncates them, so t
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc
+from pipeline.annotations import Annotation, Point, ReflectionAxis
 
 FAR_OUT = 0.1  # of a side: marks beyond the border by more than this are not just drawn past it
 SHORTEST = 1.0  # pixels; a shorter axis has no direction
@@ -33,11 +32,7 @@ def outside(annotation: Annotation, width: int, height: int) -> float:
 
 def exchanged(annotation: Annotation) -> Annotation:
     """The annotation with x and y exchanged in every point."""
-    return Annotation(
-        tuple(ReflectionAxis(axis.y1, axis.x1, axis.y2, axis.x2) for axis in annotation.axes),
-        tuple(ReflectionDisc(tuple((y, x) for x, y in disc.points)) for disc in annotation.discs),
-        tuple(replace(centre, x=centre.y, y=centre.x) for centre in annotation.centres),
-    )
+    return annotation.moved(lambda x, y: (y, x))
 
 
 def repaired(annotation: Annotation, width: int, height: int) -> tuple[Annotation, list[tuple[str, str]]]:

@@ -14,6 +14,7 @@ from pipeline.placement import placed
 from pipeline.preparing import pack
 from stages.command import run_stage
 
+SPLITS = "train", "val"
 VALIDATION_IMAGES = 200
 
 
@@ -22,15 +23,15 @@ def main(name: str, task: str, *changes: str) -> None:
     params = load_params(changes=[f"task={task}", *changes])
     size, folder = params.chosen.input_size, Path("data/synthetic") / name
     parts = read_photographs(params.synthetic.photographs)
-    axes, least = params.synthetic.axes, params.synthetic.least
-    backdrops = read_axes(axes, parts[0], least) if axes else None, None  # validation by geometry alone
+    axes, enlarged, workers = params.synthetic.axes, params.synthetic.enlarged, os.cpu_count()
+    known = read_axes(axes, parts[0], params.synthetic.least) if axes else None
+    counts, backdrops = (params.synthetic.images, VALIDATION_IMAGES), (known, None)  # validation by geometry alone
     with placed(folder / "images") as part:
-        counts = params.synthetic.images, VALIDATION_IMAGES
-        for split, photographs, sure, count in zip(("train", "val"), parts, backdrops, counts):
+        for split, named, count, some in zip(SPLITS, parts, counts, backdrops):
             (part / split).mkdir()
-            generate([*photographs.values()], part / split, task, count, size, params.seed, os.cpu_count(), sure)
+            generate([*named.values()], part / split, task, count, size, params.seed, workers, enlarged, some)
     with placed(folder / "packed" / "own") as packed:
-        for split in ("train", "val"):
+        for split in SPLITS:
             pack(own.samples(folder / "images", split, []), task, size, packed / f"{split}{SUFFIX}", f"{name} {split}")
 
 

@@ -24,10 +24,9 @@ EXPENSIVE = [
     "ablation",
     "synthesize",
     "weights",
-    "finer",
     "label",
     "taught",
-    "student",
+    "further",
     *(name for name in PRESETS["stages"] if name != "table"),
 ]
 WITHOUT_EFFECT = {

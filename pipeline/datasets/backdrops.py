@@ -4,13 +4,13 @@ Coordinates: x right, y down, in pixels, pixel centres at integers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
-from pipeline.annotations import ReflectionAxis
+from pipeline.annotations import Annotation, ReflectionAxis
 from pipeline.datasets.painting import Photographs, tint
 
 Size = tuple[int, int]  # height, width, in pixels
@@ -37,12 +37,13 @@ def backdrop(
     height, width = size
     number = rng.integers(len(backdrops.photographs))
     photograph, axes = backdrops.photographs[number], backdrops.axes[number] if backdrops.axes else ()
+    annotation = Annotation(tuple(axes))
     rows, columns = photograph.shape[:2]
     for _ in range(TRIES):
         zoom = min(rows / height, columns / width) * rng.uniform(*share)
         left, top = rng.uniform(0, (columns - zoom * width, rows - zoom * height))
-        moved = [_moved(axis, left, top, zoom) for axis in axes]
-        inside = [_share_inside(axis, size) for axis in moved]
+        moved = _cropped(annotation, left, top, zoom)
+        inside = [_share_inside(axis, size) for axis in moved.axes]
         if all(part < 0.2 or part > 0.85 for part in inside):
             break
     box = left, top, left + zoom * width, top + zoom * height
@@ -51,16 +52,14 @@ def backdrop(
     pixels = np.asarray(crop, np.float32).reshape(height, width, -1) / 255
     flipped = rng.choice([-1, 1])
     if flipped < 0:
-        moved = [replace(axis, x1=width - 1 - axis.x1, x2=width - 1 - axis.x2) for axis in moved]
-    kept = tuple(axis for axis, part in zip(moved, inside) if part > 0.6)
+        moved = moved.moved(lambda x, y: (width - 1 - x, y))
+    kept = tuple(axis for axis, part in zip(moved.axes, inside) if part > 0.6)
     return tint(rng, pixels[:, ::flipped]), kept
 
 
-def _moved(axis: ReflectionAxis, left: float, top: float, zoom: float) -> ReflectionAxis:
-    """An axis of a photograph in the pixels of a crop, each `zoom` of the photograph's; pixel centres at integers."""
-    x1, x2 = ((x + 0.5 - left) / zoom - 0.5 for x in (axis.x1, axis.x2))
-    y1, y2 = ((y + 0.5 - top) / zoom - 0.5 for y in (axis.y1, axis.y2))
-    return ReflectionAxis(x1, y1, x2, y2)
+def _cropped(annotation: Annotation, left: float, top: float, zoom: float) -> Annotation:
+    """A photograph's marks in the pixels of a crop, each `zoom` of the photograph's."""
+    return annotation.moved(lambda x, y: ((x + 0.5 - left) / zoom - 0.5, (y + 0.5 - top) / zoom - 0.5))
 
 
 def _along(axis: ReflectionAxis) -> tuple[np.ndarray, np.ndarray]:
