@@ -78,7 +78,6 @@ class SyntheticParams(_Section):
 
     photographs: Path
     images: Count
-    enlarged: Count
     axes: Path | None
     least: Annotated[float, Field(ge=0, le=1)]
 

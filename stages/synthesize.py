@@ -23,13 +23,13 @@ def main(name: str, task: str, *changes: str) -> None:
     params = load_params(changes=[f"task={task}", *changes])
     size, folder = params.chosen.input_size, Path("data/synthetic") / name
     parts = read_photographs(params.synthetic.photographs)
-    axes, enlarged, workers = params.synthetic.axes, params.synthetic.enlarged, os.cpu_count()
+    axes = params.synthetic.axes
     known = read_axes(axes, parts[0], params.synthetic.least) if axes else None
     counts, backdrops = (params.synthetic.images, VALIDATION_IMAGES), (known, None)  # validation by geometry alone
     with placed(folder / "images") as part:
         for split, named, count, some in zip(SPLITS, parts, counts, backdrops):
             (part / split).mkdir()
-            generate([*named.values()], part / split, task, count, size, params.seed, workers, enlarged, some)
+            generate([*named.values()], part / split, task, count, size, params.seed, os.cpu_count(), some)
     with placed(folder / "packed" / "own") as packed:
         for split in SPLITS:
             pack(own.samples(folder / "images", split, []), task, size, packed / f"{split}{SUFFIX}", f"{name} {split}")

@@ -55,18 +55,16 @@ def generate(
     size: int,
     seed: int,
     workers: int,
-    enlarged: int = 1,
     backdrops: Backdrops | None = None,
 ) -> None:
     """Write `count` images, the longer side `size` pixels, and their marks into `folder`, which exists.
 
-    `enlarged`: how many times larger than that the images are kept; marks, so many pixels wide, are the thinner then.
     `backdrops`: those photographs whose axes are known; then a share of the images are whole photographs. By default
     all, without axes.
     """
     recipe = replace(RECIPES[task], bare=BARE if backdrops else 0.0)
     backdrops = backdrops or Backdrops(photographs)
-    images = _Composites(photographs, backdrops, folder, task, recipe, count, size, enlarged, seed)
+    images = _Composites(photographs, backdrops, folder, task, recipe, count, size, seed)
     for _ in tqdm(DataLoader(images, batch_size=None, num_workers=workers), desc=f"{task} {folder.name}", unit="image"):
         pass
 
@@ -117,7 +115,6 @@ class _Composites(Dataset):
     recipe: Recipe
     count: int
     size: int
-    enlarged: int
     seed: int
 
     def __len__(self) -> int:
@@ -128,12 +125,8 @@ class _Composites(Dataset):
         shape = [self.size, round(self.size / rng.choice(ASPECTS))]
         rng.shuffle(shape)
         pixels, annotation = compose(rng, self.photographs, self.backdrops, tuple(shape), self.recipe)
-        path, times = self.folder / f"{number:06}.jpg", self.enlarged
-        image = Image.fromarray(pixels)
-        if times > 1:
-            image = image.resize((times * image.width, times * image.height), Image.Resampling.BICUBIC)
-            annotation = annotation.moved(lambda x, y: (times * (x + 0.5) - 0.5, times * (y + 0.5) - 0.5))
-        image.save(path, quality=QUALITY)
-        content = labelme.content(annotation, path.name, image.height, image.width)
+        path = self.folder / f"{number:06}.jpg"
+        Image.fromarray(pixels).save(path, quality=QUALITY)
+        content = labelme.content(annotation, path.name, shape[0], shape[1])
         path.with_suffix(".json").write_text(json.dumps(content) + "\n")
         return number

@@ -51,20 +51,6 @@ def test_images_follow_from_seed_and_number_alone(tmp_path, task):
         assert max(Image.open(sample.image).size) == 96
 
 
-def test_enlarged_images_show_the_same(tmp_path):
-    for name, enlarged in (("as drawn", 1), ("enlarged", 2)):
-        (tmp_path / name / "train").mkdir(parents=True)
-        generate(PHOTOGRAPHS, tmp_path / name / "train", "reflection", 5, 96, 5, 0, enlarged)
-    drawn, larger = (own.samples(tmp_path / name, "train", []) for name in ("as drawn", "enlarged"))
-    for sample, twin in zip(drawn, larger, strict=True):
-        small, big = Image.open(sample.image), Image.open(twin.image)
-        assert big.size == (2 * small.width, 2 * small.height)
-        assert np.abs(np.asarray(big.reduce(2), float) - np.asarray(small, float)).mean() < 6
-        for axis, other in zip(sample.annotation.axes, twin.annotation.axes, strict=True):
-            assert other.x1 + 0.5 == pytest.approx(2 * (axis.x1 + 0.5))
-            assert other.y2 + 0.5 == pytest.approx(2 * (axis.y2 + 0.5))
-
-
 def test_photographs_of_training_and_validation_are_apart(tmp_path):
     for number in range(40):
         (tmp_path / "deep").mkdir(exist_ok=True)
