@@ -38,7 +38,8 @@ def export(detector: Detector, form: Format, path: Path) -> str:
         save_model(path, *portable(model, record))
         return f"{path}: {path.stat().st_size / 1e6:.1f} MB"
     model = model if record.portable else plain(model, record.params.chosen)
-    heat_map, image = HeatMap(model), torch.rand(2, 3, detector.size, detector.size)
+    size = detector.views[0][0]
+    heat_map, image = HeatMap(model), torch.rand(2, 3, size, size)
     with torch.no_grad():
         expected = heat_map(image).numpy()
         found = (_onnx if form == "onnx" else _torchscript)(heat_map, image, path)
