@@ -114,7 +114,7 @@ class Detector:
     def __init__(self, model: CLIPSym, record: ModelRecord) -> None:
         self.model, self.record = model, record
         self.task, self.size = record.params.task, record.params.chosen.input_size
-        self.views = [tuple(view) for view in record.views] or [(self.size, False), (self.size, True)]
+        self.views = record.views or ((self.size, False), (self.size, True))
         self.threshold = float(np.mean(list(record.thresholds.values())))
 
     def info(self) -> dict:

@@ -1,7 +1,6 @@
 """What a checkpoint's header tells about its weights."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,7 @@ class ModelRecord:
     validation_f1: float
     thresholds: dict[str, float]
     portable: bool = False
-    views: Sequence[tuple[int, bool]] = ()
+    views: tuple[tuple[int, bool], ...] = ()
 
 
 def load_record(path: Path) -> ModelRecord:
@@ -37,7 +36,8 @@ def load_record(path: Path) -> ModelRecord:
     try:
         with safe_open(path, framework="np") as file:
             fields = json.loads((file.metadata() or {})[RECORD])
-        return ModelRecord(**{**fields, "params": Params.model_validate(fields["params"])})
+        views = tuple((size, mirrored) for size, mirrored in fields.pop("views", ()))
+        return ModelRecord(**{**fields, "params": Params.model_validate(fields["params"]), "views": views})
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:  # ValueError: of json and of pydantic

@@ -22,7 +22,7 @@ from stages.command import run_stage
 def main(name: str, task: str, *views: str) -> None:
     """Write pipeline/weights/lite_TASK.safetensors from models/weights/NAME."""
     model, record = portable(*load_model(Path("models/weights") / name / "model.safetensors"))
-    record = replace(record, views=[_view(view) for view in views])
+    record = replace(record, views=tuple(_view(view) for view in views))
     detector = Detector(model.float(), record)
     (split,) = packed_splits(Path("data/synthetic") / name / "packed", ["own"], "val", task)
     pairs = []

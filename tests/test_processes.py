@@ -158,7 +158,8 @@ def test_a_signal_to_one_stops_both_and_the_run_goes_on_with_one(root, alone, to
     assert "going on in epoch 2 after step 3" in capfd.readouterr().out
     losses = [list(history(folder, "loss").values()) for folder in (alone / "plain", tmp_path)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    assert history(tmp_path, "validation_f1") == history(alone / "plain", "validation_f1")
+    # Two processes add up in another order than one: a pixel may fall on the other side of a threshold.
+    assert history(tmp_path, "validation_f1") == pytest.approx(history(alone / "plain", "validation_f1"), abs=1e-3)
 
 
 def test_evaluation_by_two_leaves_the_same_bytes(root, fabric, tmp_path, monkeypatch):

@@ -46,7 +46,7 @@ def test_weights_and_what_they_teach(project):
     ship.main("first", "reflection", "64", "48:mirrored")
     shipped = project / "shipped" / "lite_reflection.safetensors"
     detector = load("reflection", shipped, "cpu")
-    assert detector.views == [(64, False), (48, True)] and 0 <= detector.threshold <= 1 and detector.record.portable
+    assert detector.views == ((64, False), (48, True)) and 0 <= detector.threshold <= 1 and detector.record.portable
     assert detector.detect(data.rocket()).heatmap.shape == data.rocket().shape[:2]
     label.main("first")
     found = json.loads(label.AXES.read_text())
