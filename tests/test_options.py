@@ -239,14 +239,14 @@ def test_alpha(data, tmp_path, alpha):
 def test_precision_is_close_to_fp32(data, tmp_path, precision, digits):
     """The loss, a mean over all pixels, is as near as a single number of so many binary digits.
 
-    After a step of Adam, which takes small gradients for large ones, it is four times less near: how near exactly
-    depends on the processor.
+    The learning rates are low: a step of Adam is as large where the gradient is nothing but rounding, which differs
+    between processors.
     """
+    low = {"tower_lr": 1e-4, "decoder_lr": 1e-4}
     for name in ("fp32", precision):
-        train(options(precision=name, batch=5, epochs=2), *data, tmp_path / name)
+        train(options(precision=name, batch=5, epochs=2, entry=low), *data, tmp_path / name)
     exact, rounded = (list(history(tmp_path / name, "loss").values()) for name in ("fp32", precision))
-    assert rounded[0] == pytest.approx(exact[0], rel=2.0 ** (2 - digits)) and rounded != exact
-    assert rounded[1] == pytest.approx(exact[1], rel=2.0 ** (4 - digits))
+    assert rounded == pytest.approx(exact, rel=2.0 ** (2 - digits)) and rounded != exact
 
 
 # Overfitting

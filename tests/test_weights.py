@@ -51,7 +51,7 @@ def test_weights_and_what_they_teach(project):
     label.main("first")
     found = json.loads(label.AXES.read_text())
     assert len(found) == 19 and all(len(axis) == 5 for axes in found.values() for axis in axes)
-    label.AXES.write_text(json.dumps({**dict.fromkeys(found, [])}))  # so little trained it may find anything
+    label.AXES.write_text(json.dumps(dict.fromkeys(found, [])))  # so little trained it may find anything
     more = [*CHANGES, "synthetic.images=20"]
     synthesize.main("alone", "reflection", *more)
     synthesize.main("taught", "reflection", *more, f"synthetic.axes={label.AXES}")

@@ -60,16 +60,11 @@ def source(image: Image.Image) -> np.ndarray:
 
 
 def compose(
-    rng: Generator,
-    photographs: Photographs,
-    backdrops: Backdrops,
-    size: Size,
-    recipe: Recipe,
-    disturb: bool = True,
+    rng: Generator, photographs: Photographs, backdrops: Backdrops, size: Size, recipe: Recipe, disturb: bool = True
 ) -> tuple[np.ndarray, Annotation]:
-    """Draw one composite of `photographs`, which lend content to objects, over one of `backdrops`.
+    """Draw one composite of `photographs`, which lend content to objects, over one of `backdrops`, whose own axes are
+    marked, too, where they are known and remain visible.
 
-    Axes of the backdrop that remain visible are marked, too.
     Without `disturb` every other symmetry is exact: no uneven light, noise, blur, shadow, slant or ripple, and no
     distractors. Returns the image, uint8 RGB [height, width, 3], and its marks.
     """

@@ -24,9 +24,9 @@ from pipeline.datasets.images import read_photograph
 from pipeline.errors import DataError
 from pipeline.names import Task
 
-FEWEST = 20  # photographs
-Named = dict[str, np.ndarray]  # photographs, uint8 RGB [H, W, 3], by their path within the folder
+Named = dict[str, np.ndarray]  # photographs, uint8 [height, width, 1 or 3], by their path within the folder
 
+FEWEST = 20  # photographs
 VALIDATION = 0.05  # share of the photographs
 DOUBT = 0.8  # of the score from which a found axis counts; below, there is none
 BARE = 0.3  # share of images that are whole photographs, where their axes are known
@@ -92,7 +92,7 @@ def read_axes(path: Path, photographs: Named, least: float) -> Backdrops:
     """The photographs with the axes found in them before, {name: [[x1, y1, x2, y2, score], ...]} in a JSON file.
 
     An axis counts with a score of `least` or more; photographs with one that is nearly as good are left out, as it is
-    in doubt. Raises DataError where the file is not of this form or lacks a photograph.
+    in doubt. Raises DataError where the file is not of this form or lacks a photograph, or all are in doubt.
     """
     found = read_json(path)
     try:
@@ -103,6 +103,8 @@ def read_axes(path: Path, photographs: Named, least: float) -> Backdrops:
         raise DataError(
             f"{path}: expected {{photograph: [[x1, y1, x2, y2, score], ...]}} for all of them: {error!r}"
         ) from None
+    if not sure:
+        raise DataError(f"{path}: every photograph has an axis of a score between {DOUBT * least:g} and {least:g}")
     return Backdrops([photographs[name] for name in sure], marks)
 
 

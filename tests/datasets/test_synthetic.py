@@ -157,6 +157,8 @@ def test_only_photographs_that_are_in_no_doubt(tmp_path):
     backdrops = read_axes(tmp_path / "axes.json", photographs, 0.5)
     assert [int(pixels[0, 0, 0]) for pixels in backdrops.photographs] == [0, 3, 4]
     assert backdrops.axes == [[ReflectionAxis(1, 2, 3, 4)], [], []]
+    with pytest.raises(DataError, match="every photograph has an axis of a score between 0.4 and 0.5"):
+        read_axes(tmp_path / "axes.json", {name: photographs[name] for name in "bc"}, 0.5)
 
 
 @pytest.mark.parametrize("content", [{}, [], {"a": [[1, 2, 3, 4]]}, {"a": [[1, 2, 3, 4, "x"]]}, {"a": 3}])
