@@ -148,15 +148,16 @@ class Detector:
     @torch.inference_mode()
     def heat_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over the views."""
-        views = [self._seen(images, size, mirrored) for size, mirrored in self.views]
-        return [torch.stack(maps).mean(0).numpy() for maps in zip(*views)]
+        sizes = dict.fromkeys(size for size, _ in self.views)
+        sums = [self._seen(images, size, [mirrored for of, mirrored in self.views if of == size]) for size in sizes]
+        return [(sum(maps) / len(self.views)).numpy() for maps in zip(*sums)]
 
-    def _seen(self, images: Sequence[np.ndarray], size: int, mirrored: bool) -> list[torch.Tensor]:
-        """float32 [H, W] in 0..1 of each image, looked at with this size, mirrored or not."""
+    def _seen(self, images: Sequence[np.ndarray], size: int, views: list[bool]) -> list[torch.Tensor]:
+        """float32 [H, W] of each image: the sum over views with this size, of which some are mirrored."""
         boxes = [Letterbox(*image.shape[:2], size) for image in images]
         squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
         x = torch.from_numpy(squares).to(self.model.device).permute(0, 3, 1, 2).float() / 255
-        maps = self.model(x.flip(3)).sigmoid().flip(3) if mirrored else self.model(x).sigmoid()
+        maps = sum(self.model(x.flip(3)).sigmoid().flip(3) if view else self.model(x).sigmoid() for view in views)
         return [box.native(map_) for box, map_ in zip(boxes, maps[:, 0].float().cpu())]
 
     def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:

@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from pipeline import load
+from pipeline.checkpoints import load_model
 from pipeline.detection import DetectedAxis, DetectedCentre
 from pipeline.errors import CheckpointError, DataError
-from pipeline.predictor import Detection, pixels_of
+from pipeline.predictor import Detection, Detector, pixels_of
 from tests.test_checkpoints import saved, tiny
 
 
@@ -90,6 +91,15 @@ def test_the_mirror_image_has_the_mirrored_map(detector):
     np.testing.assert_allclose(
         detector.detect(pixels[:, ::-1]).heatmap, detector.detect(pixels).heatmap[:, ::-1], atol=1e-5
     )
+
+
+def test_a_heat_map_is_the_mean_over_the_views(checkpoint):
+    views = (64, False), (48, True), (48, False)
+    model, record = load_model(checkpoint)
+    together, *alone = (Detector(model, replace(record, views=some)) for some in (views, *((v,) for v in views)))
+    expected = np.mean([detector.heat_maps([photograph()])[0] for detector in alone], axis=0)
+    assert np.ptp([detector.heat_maps([photograph()])[0] for detector in alone], axis=0).max() > 1e-4
+    np.testing.assert_allclose(together.heat_maps([photograph()])[0], expected, atol=1e-6)
 
 
 def test_batches_and_threads_change_nothing(detector):

@@ -82,8 +82,9 @@ def read_photographs(folder: Path) -> tuple[Named, Named]:
 
     def read(some: list[Path]) -> Named:
         shown = tqdm(some, desc="photographs", unit="image")
-        turned = {str(path.relative_to(folder)): read_photograph(path).turned() for path in shown}
-        return {name: source(Image.fromarray(pixels)) for name, pixels in turned.items()}
+        return {
+            str(path.relative_to(folder)): source(Image.fromarray(read_photograph(path).turned())) for path in shown
+        }
 
     return read(shuffled[apart:]), read(shuffled[:apart])
 
