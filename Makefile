@@ -15,7 +15,7 @@ repro: $(READY)
 test: $(READY)
 	ruff check .
 	ruff format --check .
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 smoke: $(READY)  ## the whole graph with few images and a tiny model, in a temporary clone
 	tests/smoke.sh

@@ -40,7 +40,8 @@ def copied(folder):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes((PROJECT / file).read_bytes())
     shrink(folder / "params.yaml")
-    (folder / "dvc.lock").unlink(missing_ok=True)
+    for lock in folder.rglob("dvc.lock"):
+        lock.unlink()
     run(folder, "git", "init", "--quiet", "--initial-branch=main")
     commit(folder, "the project")
     return folder
