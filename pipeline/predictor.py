@@ -25,7 +25,7 @@ from pipeline.checkpoints import load_model
 from pipeline.clipsym import CLIPSym, best_device
 from pipeline.datasets.images import read_photograph
 from pipeline.detection import DetectedAxis, DetectedCentre, find_axes, find_centres
-from pipeline.errors import CheckpointError, DataError
+from pipeline.errors import CheckpointError, DataError, UserError
 from pipeline.geometry import Letterbox
 from pipeline.names import Precision, Task
 from pipeline.records import ModelRecord
@@ -232,6 +232,14 @@ def pixels_of(image: ImageLike) -> np.ndarray:
     if image.dtype != np.uint8:
         raise DataError(f"expected an array of uint8, or of floats in 0..1, got {image.dtype}")
     return np.array(Image.fromarray(image.squeeze(2) if image.ndim == 3 and channels == 1 else image).convert("RGB"))
+
+
+def parse_view(text: str) -> tuple[int, bool]:
+    """A view's size in pixels, and whether it is of the mirror image, from SIZE or SIZE:mirrored. Raises UserError."""
+    size, _, how = text.partition(":")
+    if not size.isdecimal() or how not in ("", "mirrored"):
+        raise UserError(f"{text}: expected a view as SIZE or SIZE:mirrored")
+    return int(size), bool(how)
 
 
 def _shrunk(image: np.ndarray, box: Letterbox) -> np.ndarray:

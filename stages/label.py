@@ -1,28 +1,32 @@
-"""Stage `label` of weights/dvc.yaml: the axes that a trained model finds in the photographs, for `synthesize`."""
+"""Stage `label` of weights/dvc.yaml: the axes that a trained model finds in the photographs, for `synthesize`.
+
+`python -m stages.label NAME FILE 320 416:mirrored`: looking at them with these sizes, as `ship` does.
+"""
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pipeline.checkpoints import load_model
+from pipeline.clipsym import best_device
 from pipeline.datasets.synthetic import read_photographs
 from pipeline.params import load_params
-from pipeline.predictor import load
+from pipeline.predictor import Detector, parse_view
 from stages.command import run_stage
 
-AXES = Path("data/synthetic/axes.json")
 
-
-def main(name: str) -> None:
+def main(name: str, file: str, *views: str) -> None:
     """Write what models/weights/NAME finds: {photograph: [[x1, y1, x2, y2, score], ...]}, in pixels of it as composites
     use it, at most 640 a side."""
     photographs, _ = read_photographs(load_params().synthetic.photographs)
-    detector = load("reflection", Path("models/weights") / name / "model.safetensors")
+    model, record = load_model(Path("models/weights") / name / "model.safetensors")
+    detector = Detector(model.to(best_device()), replace(record, views=tuple(parse_view(view) for view in views)))
     shown = tqdm(photographs.values(), desc="axes", unit="image")
     found = [[astuple(axis) for axis in seen.axes] for seen in detector.stream(shown, threshold=0.0)]
-    AXES.parent.mkdir(parents=True, exist_ok=True)
-    AXES.write_text(json.dumps(dict(zip(photographs, found, strict=True))) + "\n")
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).write_text(json.dumps(dict(zip(photographs, found, strict=True))) + "\n")
 
 
 if __name__ == "__main__":

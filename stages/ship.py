@@ -1,8 +1,8 @@
 """Stage `ship` of weights/dvc.yaml: a trained model as the package's weights for its task.
 
-`python -m stages.ship NAME TASK 352 256:mirrored`: portable, looking at pictures with these sizes (none: the one that
-it was trained with, as they are and mirrored), and with the threshold at which its axes or centres agree best with
-those marked in the validation images.
+`python -m stages.ship NAME[+NAME] TASK 352 256:mirrored`: the mean of the named models' weights, portable, looking at
+pictures with these sizes (none: the one that it was trained with, as they are and mirrored), and with the threshold at
+which its axes or centres agree best with those marked in the validation images of the last.
 """
 
 from dataclasses import replace
@@ -11,20 +11,22 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.checkpoints import load_model, save_model
-from pipeline.errors import UserError
+from pipeline.clipsym import CLIPSym
 from pipeline.packing import packed_splits
 from pipeline.portable import portable
-from pipeline.predictor import SHIPPED, Detector
+from pipeline.predictor import SHIPPED, Detector, parse_view
+from pipeline.records import ModelRecord
 from pipeline.scoring.marks import best_threshold, marked
 from stages.command import run_stage
 
 
-def main(name: str, task: str, *views: str) -> None:
+def main(named: str, task: str, *views: str) -> None:
     """Write pipeline/weights/lite_TASK.safetensors from models/weights/NAME."""
-    model, record = portable(*load_model(Path("models/weights") / name / "model.safetensors"))
-    record = replace(record, views=tuple(_view(view) for view in views))
+    names = named.split("+")
+    model, record = portable(*_mean(names))
+    record = replace(record, views=tuple(parse_view(view) for view in views))
     detector = Detector(model.float(), record)
-    (split,) = packed_splits(Path("data/synthetic") / name / "packed", ["own"], "val", task)
+    (split,) = packed_splits(Path("data/synthetic") / names[-1] / "packed", ["own"], "val", task)
     pairs = []
     for number in tqdm(range(len(split)), unit="image"):
         found, annotation = detector.detect(split.native_image(number), threshold=0.0), split.annotation(number)
@@ -34,11 +36,15 @@ def main(name: str, task: str, *views: str) -> None:
     save_model(SHIPPED / f"lite_{task}.safetensors", model.half(), replace(record, thresholds={"detection": threshold}))
 
 
-def _view(text: str) -> tuple[int, bool]:
-    size, _, how = text.partition(":")
-    if not size.isdecimal() or how not in ("", "mirrored"):
-        raise UserError(f"{text}: expected a view as SIZE or SIZE:mirrored")
-    return int(size), bool(how)
+def _mean(names: list[str]) -> tuple[CLIPSym, ModelRecord]:
+    """The last of these models, with the mean of all their weights."""
+    loaded = [load_model(Path("models/weights") / name / "model.safetensors") for name in names]
+    states, (model, record) = [some.state_dict() for some, _ in loaded], loaded[-1]
+    mean = {
+        key: sum(state[key] for state in states) / len(states) for key, v in states[-1].items() if v.is_floating_point()
+    }
+    model.load_state_dict(states[-1] | mean)
+    return model, record
 
 
 if __name__ == "__main__":

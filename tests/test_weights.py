@@ -2,14 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
 
 from pipeline import load
+from pipeline.checkpoints import load_model, save_model
 from pipeline.datasets import own
 from pipeline.errors import UserError
+from pipeline.predictor import parse_view
 from stages import label, ship, synthesize, weights
 from tests.project import PROJECT
 
@@ -44,21 +48,35 @@ def test_weights_and_what_they_teach(project):
     synthesize.main("first", "reflection", *CHANGES)
     weights.main("first", "reflection", *CHANGES)
     ship.main("first", "reflection", "64", "48:mirrored")
-    shipped = project / "shipped" / "lite_reflection.safetensors"
-    detector = load("reflection", shipped, "cpu")
+    detector = load("reflection", project / "shipped" / "lite_reflection.safetensors", "cpu")
     assert detector.views == ((64, False), (48, True)) and 0 <= detector.threshold <= 1 and detector.record.portable
     assert detector.detect(data.rocket()).heatmap.shape == data.rocket().shape[:2]
-    label.main("first")
-    found = json.loads(label.AXES.read_text())
+    label.main("first", "axes.json", "64", "48:mirrored")
+    found = json.loads(Path("axes.json").read_text())
     assert len(found) == 19 and all(len(axis) == 5 for axes in found.values() for axis in axes)
-    label.AXES.write_text(json.dumps(dict.fromkeys(found, [])))  # so little trained it may find anything
+    Path("axes.json").write_text(json.dumps(dict.fromkeys(found, [])))  # so little trained it may find anything
     more = [*CHANGES, "synthetic.images=20"]
     synthesize.main("alone", "reflection", *more)
-    synthesize.main("taught", "reflection", *more, f"synthetic.axes={label.AXES}")
+    synthesize.main("taught", "reflection", *more, "synthetic.axes=axes.json")
     assert len(axes(project, "first")) == 8
     assert axes(project, "taught").count(0) > axes(project, "alone").count(0) + 2  # whole photographs without axes
 
 
+def test_the_mean_of_two_models_is_shipped(project):
+    """Of two that differ in one tensor that folding leaves alone."""
+    synthesize.main("second", "reflection", *CHANGES)
+    weights.main("second", "reflection", *CHANGES)
+    path, other = (project / "models" / "weights" / name / "model.safetensors" for name in ("second", "first"))
+    model, record = load_model(path)
+    (name, weight), *_ = model.decoder.named_parameters()
+    expected = weight.detach().clone()
+    weight.data += 2
+    save_model(other, model, record)
+    ship.main("first+second", "reflection")
+    shipped, _ = load_model(project / "shipped" / "lite_reflection.safetensors")
+    np.testing.assert_allclose(shipped.decoder.get_parameter(name).detach(), expected + 1, atol=2e-3)
+
+
 def test_a_wrong_view():
     with pytest.raises(UserError, match="64:upright: expected a view as SIZE or SIZE:mirrored"):
-        ship._view("64:upright")
+        parse_view("64:upright")
