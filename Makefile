@@ -12,7 +12,7 @@ repro: $(READY)
 	@cat report/f1.md
 	@echo "report: report/report.md"
 
-test: $(READY)
+test: $(READY)  # in the order of names: by the number of tests the longest files would start last
 	ruff check .
 	ruff format --check .
 	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

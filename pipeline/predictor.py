@@ -152,12 +152,12 @@ class Detector:
         sums = [self._seen(images, size, [mirrored for of, mirrored in self.views if of == size]) for size in sizes]
         return [(sum(maps) / len(self.views)).numpy() for maps in zip(*sums)]
 
-    def _seen(self, images: Sequence[np.ndarray], size: int, views: list[bool]) -> list[torch.Tensor]:
-        """float32 [H, W] of each image: the sum over views with this size, of which some are mirrored."""
+    def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
+        """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
         boxes = [Letterbox(*image.shape[:2], size) for image in images]
         squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
         x = torch.from_numpy(squares).to(self.model.device).permute(0, 3, 1, 2).float() / 255
-        maps = sum(self.model(x.flip(3)).sigmoid().flip(3) if view else self.model(x).sigmoid() for view in views)
+        maps = sum(self.model(x.flip(3)).sigmoid().flip(3) if flip else self.model(x).sigmoid() for flip in flips)
         return [box.native(map_) for box, map_ in zip(boxes, maps[:, 0].float().cpu())]
 
     def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:

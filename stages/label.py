@@ -9,11 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.checkpoints import load_model
-from pipeline.clipsym import best_device
 from pipeline.datasets.synthetic import read_photographs
 from pipeline.params import load_params
-from pipeline.predictor import Detector, parse_view
+from pipeline.predictor import Detector, load, parse_view
 from stages.command import run_stage
 
 
@@ -21,8 +19,8 @@ def main(name: str, file: str, *views: str) -> None:
     """Write what models/weights/NAME finds: {photograph: [[x1, y1, x2, y2, score], ...]}, in pixels of it as composites
     use it, at most 640 a side."""
     photographs, _ = read_photographs(load_params().synthetic.photographs)
-    model, record = load_model(Path("models/weights") / name / "model.safetensors")
-    detector = Detector(model.to(best_device()), replace(record, views=tuple(parse_view(view) for view in views)))
+    trained = load("reflection", Path("models/weights") / name / "model.safetensors")
+    detector = Detector(trained.model, replace(trained.record, views=tuple(parse_view(view) for view in views)))
     shown = tqdm(photographs.values(), desc="axes", unit="image")
     found = [[astuple(axis) for axis in seen.axes] for seen in detector.stream(shown, threshold=0.0)]
     Path(file).parent.mkdir(parents=True, exist_ok=True)

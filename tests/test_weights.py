@@ -12,7 +12,7 @@ from skimage import data
 from pipeline import load
 from pipeline.checkpoints import load_model, save_model
 from pipeline.datasets import own
-from pipeline.errors import UserError
+from pipeline.errors import CheckpointError, UserError
 from pipeline.predictor import parse_view
 from stages import label, ship, synthesize, weights
 from tests.project import PROJECT
@@ -80,3 +80,11 @@ def test_the_mean_of_two_models_is_shipped(project):
 def test_a_wrong_view():
     with pytest.raises(UserError, match="64:upright: expected a view as SIZE or SIZE:mirrored"):
         parse_view("64:upright")
+
+
+def test_axes_are_labelled_by_a_reflection_model_only(project):
+    synthesize.main("turned", "rotation", *CHANGES)
+    weights.main("turned", "rotation", *CHANGES)
+    with pytest.raises(CheckpointError, match="its task is rotation, not reflection"):
+        label.main("turned", "axes.json")
+    assert not Path("axes.json").exists()
