@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -10,6 +12,9 @@ from pipeline.errors import CheckpointError
 from pipeline.params import Params
 
 RECORD = "record"  # the header's entry
+# Keys of params.yaml that came after the first checkpoints -> what a checkpoint that lacks them was made with.
+LATER: dict[str, object] = {}
+GONE: tuple[str, ...] = ()  # keys that older checkpoints hold and nothing needs
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,25 @@ def load_record(path: Path) -> ModelRecord:
         with safe_open(path, framework="np") as file:
             fields = json.loads((file.metadata() or {})[RECORD])
         views = tuple((size, mirrored) for size, mirrored in fields.pop("views", ()))
-        return ModelRecord(**{**fields, "params": Params.model_validate(fields["params"]), "views": views})
+        return ModelRecord(**{**fields, "params": Params.model_validate(_current(fields["params"])), "views": views})
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:  # ValueError: of json and of pydantic
         raise CheckpointError(f"{path}: not a checkpoint of this project: {error}") from None
+
+
+def _current(params: dict) -> dict:
+    """The parameters of an older checkpoint with the keys of today."""
+    for key, value in LATER.items():
+        section, last = _place(params, key)
+        section.setdefault(last, value)
+    for key in GONE:
+        section, last = _place(params, key)
+        section.pop(last, None)
+    return params
+
+
+def _place(params: dict, key: str) -> tuple[dict, str]:
+    """The section that holds a dotted key, and its last part."""
+    *sections, last = key.split(".")
+    return reduce(getitem, sections, params), last

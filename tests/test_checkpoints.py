@@ -140,3 +140,17 @@ def test_broken_or_foreign(checkpoint, breaking):
     breaking(checkpoint)
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         load_model(checkpoint)
+
+
+def test_keys_that_came_later_and_keys_that_are_gone(checkpoint, monkeypatch):
+    """A trained model is not lost by a new version: what its file lacks has a stated value."""
+    weights, record = load_file(checkpoint), record_of(checkpoint)
+    del record["params"]["train"]["gamma"]
+    record["params"]["train"]["former"] = 1
+    save_file(weights, checkpoint, metadata={"record": json.dumps(record)})
+    with pytest.raises(CheckpointError, match="former"):
+        load_record(checkpoint)
+    monkeypatch.setattr("pipeline.records.LATER", {"train.gamma": 1.5, "train.alpha": 0.5})
+    monkeypatch.setattr("pipeline.records.GONE", ("train.former",))
+    found = load_record(checkpoint).params.train
+    assert found.gamma == 1.5 and found.alpha == tiny().train.alpha
