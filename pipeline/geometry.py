@@ -50,10 +50,10 @@ class Letterbox:
     def sources(self) -> tuple[np.ndarray, np.ndarray]:
         """The native row of each content row, and the native column of each content column, by nearest neighbour.
 
-        Source index floor(i * in / out), as OpenCV's INTER_NEAREST.
+        Source index floor(i * in / out) as OpenCV's INTER_NEAREST computes it: the quotient in/out is a rounded one, so
+        that it falls one short where i * in / out is whole, for some sides.
         """
-        height, width = self.content
-        return np.arange(height) * self.height // height, np.arange(width) * self.width // width
+        return tuple(_nearest(side, count) for side, count in zip((self.height, self.width), self.content))
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """uint8 [height, width, 3] -> uint8 [size, size, 3]: bilinear without anti-aliasing; black bars."""
@@ -109,6 +109,12 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     second >>= 16
     first += second
     return ((first + 2) >> 2).astype(np.uint8).reshape(height, width, channels)
+
+
+def _nearest(source: int, target: int) -> np.ndarray:
+    """For each of `target` pixels, the one of `source` that OpenCV's INTER_NEAREST takes."""
+    places = np.floor(np.arange(target) * (1.0 / (target / source))).astype(np.int64)
+    return np.minimum(places, source - 1)
 
 
 def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,21 +14,25 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.names import Augmentation
 from pipeline.packing import PackedSplit
+from pipeline.targets import scaled
 
 TILT = 15.0  # degrees to either side, on top of a multiple of 90
+TURN_SHARE = 0.5  # of the views, for a random multiple of 90 degrees and for a tilt, each on its own, as released
 JITTER = 0.2  # brightness, contrast, saturation and hue
 JITTER_SHARE = 0.5
+BITS = 10  # OpenCV computes places in 1024ths of a pixel
+HALF = 1 << BITS - 1
 
 
 @dataclass(frozen=True)
 class TrainingSet(Dataset):
-    """Samples of several packed splits, augmented or not; an item is asked for as (epoch, index)."""
+    """Samples of several packed splits, augmented or as they are; an item is asked for as (epoch, index)."""
 
     splits: Sequence[PackedSplit]
     seed: int
-    augmented: bool = True
-    quarter_turns: bool = True
+    augmentation: Augmentation | None = None
 
     def __len__(self) -> int:
         return sum(len(split) for split in self.splits)
@@ -37,12 +41,10 @@ class TrainingSet(Dataset):
         """An image, float32 [3, S, S] in 0..1, and its target, float32 [1, S, S] in 0..1."""
         epoch, index = key
         split, number = self.place(index)
-        image, target = _float_image(split.image(number)), torch.from_numpy(split.target(number))[None]
-        return (
-            augment(image, target, np.random.default_rng((self.seed, epoch, index)), self.quarter_turns)
-            if self.augmented
-            else (image, target)
-        )
+        image, target = _float_image(split.image(number)), split.unscaled_target(number)
+        if self.augmentation is None:
+            return image, torch.from_numpy(scaled(target))[None]
+        return augment(image, target, np.random.default_rng((self.seed, epoch, index)), self.augmentation)
 
     def place(self, index: int) -> tuple[PackedSplit, int]:
         """The split that an index falls into, and its number there."""
@@ -102,27 +104,72 @@ def evaluation_images(split: PackedSplit, numbers: Sequence[int]) -> torch.Tenso
 
 
 def augment(
-    image: torch.Tensor, target: torch.Tensor, generator: np.random.Generator, quarter_turns: bool
+    image: torch.Tensor, target: np.ndarray, generator: np.random.Generator, augmentation: Augmentation
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn image [3, S, S] and target [1, S, S] alike by a random angle, black where nothing is; jitter the colours.
+    """Turn an image [3, S, S] and its unscaled target [S, S] alike, black where nothing is; jitter the colours.
 
-    The angle is at most 15 degrees to either side, with `quarter_turns` plus a random multiple of 90; both in one
-    resampling.
+    `released`: the target is turned by nearest neighbour and scaled after, so that it keeps its full height. `turned`,
+    `tilted`: it is scaled before, then turned like the image, both in one resampling. Returns the image, float32
+    [3, S, S], and the scaled target, float32 [1, S, S], both in 0..1.
     """
-    angle = (90.0 * generator.integers(4) if quarter_turns else 0.0) + generator.uniform(-TILT, TILT)
-    turned = rotate(torch.cat([image, target])[None], angle)[0]
-    image, target = turned[:3], turned[3:]
+    quarters, tilt = drawn_turn(generator, augmentation)
+    if augmentation == "released":
+        image, target = image.rot90(quarters, (1, 2)), np.rot90(target, quarters)
+        if tilt:
+            image, target = rotate(image[None], tilt, beside=0.5)[0], rotate_nearest(target, tilt)
+        target = torch.from_numpy(scaled(target))[None]
+    else:
+        maps = torch.cat([image, torch.from_numpy(scaled(target))[None]])
+        turned = rotate(maps[None], 90.0 * quarters + tilt)[0]
+        image, target = turned[:3], turned[3:]
     if generator.random() < JITTER_SHARE:
         image = _jitter(image, generator)
     return image, target
 
 
-def rotate(maps: torch.Tensor, degrees: float) -> torch.Tensor:
-    """Turn maps [B, C, S, S] anticlockwise as seen on the screen, about the centre; bilinear, zero outside."""
+def drawn_turn(generator: np.random.Generator, augmentation: Augmentation) -> tuple[int, float]:
+    """By how many quarter turns, 0 to 3, and by how many degrees more, at most 15 to either side.
+
+    `released`: each with probability 1/2, the quarter turns may be none all the same; `turned`: both; `tilted`: the
+    degrees alone.
+    """
+    if augmentation == "released":
+        quarters = generator.integers(4) if generator.random() < TURN_SHARE else 0
+        return int(quarters), generator.uniform(-TILT, TILT) if generator.random() < TURN_SHARE else 0.0
+    return int(generator.integers(4)) if augmentation == "turned" else 0, generator.uniform(-TILT, TILT)
+
+
+def rotate(maps: torch.Tensor, degrees: float, beside: float = 0.0) -> torch.Tensor:
+    """Turn maps [B, C, S, S] anticlockwise as seen on the screen; bilinear, zero outside.
+
+    The pivot is `beside` pixels right of and below the centre: 0.5 in the released augmentation.
+    """
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    source = torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]], dtype=maps.dtype, device=maps.device)
+    unit = 2 * beside / maps.shape[-1]  # in affine_grid's coordinates
+    source = torch.tensor(
+        [[[cos, -sin, unit * (1 - cos + sin)], [sin, cos, unit * (1 - sin - cos)]]],
+        dtype=maps.dtype,
+        device=maps.device,
+    )
     grid = F.affine_grid(source.expand(len(maps), -1, -1), list(maps.shape), align_corners=False)
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def rotate_nearest(target: np.ndarray, degrees: float) -> np.ndarray:
+    """[S, S] turned like `rotate(..., beside=0.5)` but by nearest neighbour, as OpenCV's warpAffine does.
+
+    Of two pixels that are equally near the latter is taken.
+    """
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    side, place = len(target), np.arange(len(target))
+    columns = _fractions(cos * place) + _fractions(-sin * place + side / 2 * (1 - cos + sin))[:, None]
+    rows = _fractions(sin * place) + _fractions(cos * place + side / 2 * (1 - sin - cos))[:, None]
+    columns, rows = (((places + HALF) >> BITS).clip(-1, side) + 1 for places in (columns, rows))
+    return np.pad(target, 1).take(rows * (side + 2) + columns)
+
+
+def _fractions(places: np.ndarray) -> np.ndarray:
+    return np.rint(places * (1 << BITS)).astype(np.int32)
 
 
 def _jitter(image: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:

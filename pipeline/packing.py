@@ -6,12 +6,13 @@ The file is of the safetensors format, so that other programs can open it. Its t
     padding  uint8 [0 to 7]       so that what follows begins at a multiple of 8
     bounds   int64 [N + 1, 3]     sample i owns entries bounds[i, k] to bounds[i + 1, k] of `where` and `values`
                                   (k = 0), of `edges` (k = 1) and of `records` (k = 2)
-    where    int32 [W]            the target's pixels that are neither 0 nor its maximum, as row * S + column
-    values   float32 [W]          what the target holds there, in 0..1
-    edges    int32 [E]            runs of pixels at the target's maximum: first, one past the last, first, ...
-    records  uint8 [R]            JSON: name, file, height, width, annotation, and the target's maximum as `top`
+    where    int32 [W]            the unscaled target's pixels that are neither 0 nor its maximum, as row * S + column
+    values   float32 [W]          what it holds there, in 0..1
+    edges    int32 [E]            runs of pixels at its maximum: first, one past the last, first, ...
+    records  uint8 [R]            JSON: name, file, height, width, annotation, and the maximum as `top`
 
-Targets are nearly empty or flat, so that storing them so is exact, small and quick to read. Only the header is read
+Targets are scaled when they are read, since augmentation may turn them before. They are nearly empty or flat, so that
+storing them so is exact, small and quick to read. Only the header is read
 when a split is opened, and only the bytes of one sample are mapped when it is asked for: a split far larger than the
 memory costs none.
 """
@@ -32,7 +33,7 @@ import torch
 from pipeline.annotations import Annotation
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
-from pipeline.targets import mask
+from pipeline.targets import clipped, mask, scaled
 
 SUFFIX = ".safetensors"
 HEADER = 4096  # bytes of JSON, padded with blanks; written last, when the number of samples is known
@@ -51,7 +52,7 @@ class Packed:
 
     @classmethod
     def of(cls, image: np.ndarray, target: np.ndarray, record: dict) -> "Packed":
-        """From a target, float32 [S, S] in 0..1, and a record that JSON can hold."""
+        """From an unscaled target, float32 [S, S] in 0..1, and a record that JSON can hold."""
         flat, top = target.ravel(), float(target.max())
         full = flat == top if top else np.zeros(flat.shape, bool)
         where = np.flatnonzero((flat != 0) & ~full).astype(TYPES["I32"])
@@ -144,7 +145,11 @@ class PackedSplit:
         return self._read("images", number, number + 1)[0]
 
     def target(self, number: int) -> np.ndarray:
-        """float32 [S, S] in 0..1."""
+        """float32 [S, S] in 0..1, scaled by its maximum."""
+        return scaled(self.unscaled_target(number))
+
+    def unscaled_target(self, number: int) -> np.ndarray:
+        """float32 [S, S] in 0..1, as pipeline.targets made it."""
         top, number = self.record(number)["top"], self._stored(number)
         (first, run, _), (end, last, _) = self._read("bounds", number, number + 2)
         target = np.zeros(self.size**2, np.float32)
@@ -224,8 +229,8 @@ class TargetSplit(PackedSplit):
         return Letterbox(self.size, self.size, self.size)
 
     def mask(self, number: int) -> np.ndarray:
-        """bool [S, S]: where the target is at least one half."""
-        return self.target(number) >= 0.5
+        """bool [S, S]: where the target, clipped, is at least one half, so that a crossing does not hide its axes."""
+        return scaled(clipped(self.unscaled_target(number), self.task)) >= 0.5
 
 
 def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: str) -> list[PackedSplit]:

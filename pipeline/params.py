@@ -14,7 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidato
 from pydantic_core import PydanticCustomError
 
 from pipeline.errors import ParamsError
-from pipeline.names import Group, Precision, PromptKind, Schedule, Task, TowerUse, UpsamplerKind, Validation
+from pipeline.names import (
+    Augmentation,
+    Group,
+    Precision,
+    PromptKind,
+    Schedule,
+    Targets,
+    Task,
+    TowerUse,
+    UpsamplerKind,
+    Validation,
+)
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
@@ -83,10 +94,11 @@ class SyntheticParams(_Section):
 
 
 class PreprocessParams(_Section):
-    """What is done about faulty files and odd marks."""
+    """What is done about faulty files and odd marks, and where axes cross."""
 
     faults: Literal["stop", "skip"]
     repair: Annotated[bool, Field(strict=True)]
+    targets: Targets
 
 
 class PromptParams(_Section):
@@ -118,7 +130,7 @@ class TrainParams(_Section):
     image_tower: TowerUse
     text_tower: TowerUse
     layer_decay: Share
-    quarter_turns: Annotated[bool, Field(strict=True)]
+    augmentation: Augmentation
     schedule: Schedule
     decay: Share
     warmup: Annotated[int, Field(ge=0, strict=True)]

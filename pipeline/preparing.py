@@ -16,22 +16,28 @@ from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
 from pipeline.packing import Packed, write_packed
 from pipeline.repair import outside, repaired
-from pipeline.targets import mask, training_target
+from pipeline.targets import mask, unscaled_target
 
 
 def pack(
-    samples: Sequence[Sample], task: str, size: int, path: Path, description: str, repair: bool = True
+    samples: Sequence[Sample],
+    task: str,
+    size: int,
+    path: Path,
+    description: str,
+    repair: bool = True,
+    clip: bool = True,
 ) -> list[Finding]:
     """Write the packed split of `samples` for `task` at `size` x `size` pixels; return what was found.
 
     Samples whose image cannot be read are left out, each with a fault among the findings. `repair` lets images be
-    turned and marks be changed (pipeline.repair); without it both stay as the released code reads them. The file is the
-    same whatever the number of cores.
+    turned and marks be changed (pipeline.repair); without it both stay as the released code reads them. `clip` clips
+    targets where axes cross. The file is the same whatever the number of cores.
     """
     findings: list[Finding] = []
 
     def sound_ones() -> Iterator[Packed]:
-        prepared = _prepared(samples, task, size, repair)
+        prepared = _prepared(_Preparation(samples, task, size, repair, clip))
         for packed, found in tqdm(prepared, desc=description, unit="image", total=len(samples)):
             findings.extend(found)
             if packed is not None:
@@ -52,25 +58,26 @@ class _Preparation(Dataset):
     task: str
     size: int
     repair: bool
+    clip: bool
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, number: int) -> tuple[Packed | None, list[Finding]]:
         try:
-            return prepare(self.samples[number], self.task, self.size, self.repair)
+            return prepare(self.samples[number], self.task, self.size, self.repair, self.clip)
         except DataError as error:
             return None, [Finding("fault", "image missing or damaged", str(error))]
 
 
-def _prepared(samples: Sequence[Sample], task: str, size: int, repair: bool) -> DataLoader:
+def _prepared(preparation: _Preparation) -> DataLoader:
     """Every sample in turn, each prepared by one of as many processes as there are cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(cores, len(samples) // 4)
-    return DataLoader(_Preparation(samples, task, size, repair), batch_size=None, num_workers=workers)
+    workers = min(cores, len(preparation) // 4)
+    return DataLoader(preparation, batch_size=None, num_workers=workers)
 
 
-def prepare(sample: Sample, task: str, size: int, repair: bool) -> tuple[Packed, list[Finding]]:
+def prepare(sample: Sample, task: str, size: int, repair: bool, clip: bool) -> tuple[Packed, list[Finding]]:
     """One sample for the packed file, and what was found in it. Raises DataError where its image cannot be read."""
     photograph = read_photograph(sample.image)
     notes = [("note", *note) for note in _peculiarities(sample.image, photograph)]
@@ -88,7 +95,7 @@ def prepare(sample: Sample, task: str, size: int, repair: bool) -> tuple[Packed,
     if not annotation.serves(task):
         notes.append(("note", "nothing marked", f"no mark for {task}"))
     letterbox = Letterbox(height, width, size)
-    target = training_target(mask(annotation, task, height, width), task, letterbox)
+    target = unscaled_target(mask(annotation, task, height, width), task, letterbox, clip)
     record = {
         "name": sample.name, "file": str(sample.image), "height": height, "width": width,
         "annotation": annotation.to_dict(),

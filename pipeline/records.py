@@ -13,7 +13,11 @@ from pipeline.params import Params
 
 RECORD = "record"  # the header's entry
 # Keys of params.yaml that came after the first checkpoints -> what a checkpoint that lacks them was made with.
-LATER: dict[str, object] = {}
+LATER: dict[str, object] = {"preprocess.targets": "clipped"}
+# Keys that others replaced -> the key of today, and its value for each of theirs.
+REPLACED: dict[str, tuple[str, dict]] = {
+    "train.quarter_turns": ("train.augmentation", {True: "turned", False: "tilted"}),
+}
 GONE: tuple[str, ...] = ()  # keys that older checkpoints hold and nothing needs
 
 
@@ -51,6 +55,11 @@ def load_record(path: Path) -> ModelRecord:
 
 def _current(params: dict) -> dict:
     """The parameters of an older checkpoint with the keys of today."""
+    for key, (today, values) in REPLACED.items():
+        section, last = _place(params, key)
+        if last in section:
+            later, name = _place(params, today)
+            later[name] = values[section.pop(last)]
     for key, value in LATER.items():
         section, last = _place(params, key)
         section.setdefault(last, value)

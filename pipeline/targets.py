@@ -17,7 +17,7 @@ from pipeline.geometry import Letterbox
 FOLDS = [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 17, 20, 22, 26, 28, 29]
 UNLISTED_FOLD, CONTINUOUS = 1, 255
 
-# Task -> side of the Gaussian kernel and the value that the blurred mask is clipped at (released code).
+# Task -> side of the Gaussian kernel and the value that the blurred mask is clipped at (the released loader of DENDI).
 BLUR = {"reflection": (5, 0.21260943), "rotation": (11, 0.01)}
 BLUR_SIGMA = 4.0
 
@@ -72,12 +72,25 @@ def blurred(mask: np.ndarray, task: str, rows: np.ndarray, columns: np.ndarray) 
     return _weighted(lines, columns, weights, axis=1)
 
 
-def training_target(mask: np.ndarray, task: str, letterbox: Letterbox) -> np.ndarray:
-    """bool [height, width] -> float32 [size, size] in 0..1: blurred and clipped at native size, letterboxed, scaled.
+def unscaled_target(mask: np.ndarray, task: str, letterbox: Letterbox, clip: bool) -> np.ndarray:
+    """bool [height, width] -> float32 [size, size] in 0..1: blurred at native size, clipped or not, letterboxed.
 
-    Scaled by its own maximum (+ 1e-5), as in the released code. Only what the nearest neighbour takes is computed.
+    Only what the nearest neighbour takes is computed.
     """
-    target = letterbox.placed(np.minimum(blurred(mask, task, *letterbox.sources), np.float32(BLUR[task][1])))
+    target = blurred(mask, task, *letterbox.sources)
+    return letterbox.placed(clipped(target, task) if clip else target)
+
+
+def clipped(target: np.ndarray, task: str) -> np.ndarray:
+    """An unscaled target in which axes that cross are no higher than a single one, as in the released DENDI loader.
+
+    The released loader of SDRW, LDRS and NYU does not clip: there the other pixels of the axes sink beside a crossing.
+    """
+    return np.minimum(target, np.float32(BLUR[task][1]))
+
+
+def scaled(target: np.ndarray) -> np.ndarray:
+    """The training target, float32 in 0..1: divided by its own maximum (+ 1e-5), as in the released code."""
     return target / (target.max() + np.float32(1e-5))
 
 

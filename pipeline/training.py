@@ -43,7 +43,7 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
         training = first_batches(training, params)
         validation = [TargetSplit(split.path, split.task, split.chosen) for split in training]
     recipe = params.train
-    dataset = TrainingSet(training, params.seed, not recipe.overfit, recipe.quarter_turns)
+    dataset = TrainingSet(training, params.seed, None if recipe.overfit else recipe.augmentation)
     fabric, checkpoint, journal = start(params.train.precision), Checkpoint(key), None
     with ExitStack() as stack:
         if fabric.is_global_zero:

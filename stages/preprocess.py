@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.datasets.catalogue import SPLITS, read, strays
+from pipeline.datasets.catalogue import SPLITS, UNCLIPPED, read, strays
 from pipeline.datasets.findings import Finding
 from pipeline.errors import DataError
 from pipeline.packing import SUFFIX
@@ -21,6 +21,7 @@ def preprocess(dataset: str, purpose: str) -> None:
     """
     params, root = load_params(), Path("data/raw") / dataset
     size = params.ablation.input_size if purpose == "ablation" else params.chosen.input_size
+    clip = params.preprocess.targets == "clipped" or dataset not in UNCLIPPED
     found: dict[str, list[Finding]] = {}
     broken, used = [], set()
     with placed(Path("data/packed") / purpose / dataset) as folder:
@@ -34,9 +35,8 @@ def preprocess(dataset: str, purpose: str) -> None:
                 broken.append(str(error))
                 continue
             used |= {sample.image for sample in samples}
-            findings += pack(
-                samples, params.task, size, folder / f"{split}{SUFFIX}", f"{dataset} {split}", params.preprocess.repair
-            )
+            path, description = folder / f"{split}{SUFFIX}", f"{dataset} {split}"
+            findings += pack(samples, params.task, size, path, description, params.preprocess.repair, clip)
         faults = [finding.text for findings in found.values() for finding in findings if finding.kind == "fault"]
         if broken or (faults and params.preprocess.faults == "stop"):
             raise DataError(_message(dataset, broken, faults))

@@ -19,6 +19,7 @@ SPLITS = {
     "own": own.SPLITS,
 }
 ROTATION_SETS = ("dendi", "photos", "own")  # the others mark reflection axes only
+UNCLIPPED = ("sdrw", "ldrs", "nyu")  # whose released loader does not clip the training targets
 HELD_OUT = 0.15  # share of SDRW's training images
 
 
