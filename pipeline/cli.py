@@ -85,11 +85,10 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def _prompts(path: Path | None) -> list[str] | None:
-    """The lines of a file that are not blank. Raises DataError."""
-    try:
-        return None if path is None else list(filter(None, map(str.strip, path.read_text("utf-8").splitlines())))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a text file with one prompt a line: {error}") from None
+    """The prompts in a file. Raises ParamsError."""
+    from pipeline.prompts import read_prompts
+
+    return None if path is None else read_prompts(path, "--prompts")
 
 
 def _share(text: str) -> float:

@@ -108,6 +108,7 @@ class PromptParams(_Section):
     count: Count
     words: Count
     vocabulary: Path | None
+    file: Path | None
 
 
 class DecoderParams(_Section):
@@ -279,6 +280,11 @@ def _cross_checks(params: Params) -> list[str]:
         faults.append(
             f"decoder.width: must be divisible by {2**params.decoder.layers} with {params.decoder.layers} layers"
         )
+    kinds = {params.prompts.kind, *params.ablation.prompts, *params.presets.kinds}
+    if "file" in kinds and params.prompts.file is None:
+        faults.append("prompts.file: empty; name a text file with one prompt a line, or use another kind than file")
+    if "released" in kinds and params.prompts.vocabulary is None:
+        faults.append("prompts.vocabulary: empty; name the released objects.csv, or use another kind than released")
     if params.train.text_tower == "trained" and params.prompts.kind == "none":
         faults.append("train.text_tower: there is no text to train with prompts.kind: none; set it to frozen")
     if all(name == "nyu" for name in params.train.datasets):

@@ -13,7 +13,7 @@ from pipeline.params import Params
 
 RECORD = "record"  # the header's entry
 # Keys of params.yaml that came after the first checkpoints -> what a checkpoint that lacks them was made with.
-LATER: dict[str, object] = {"preprocess.targets": "clipped"}
+LATER: dict[str, object] = {"preprocess.targets": "clipped", "prompts.file": None}
 # Keys that others replaced -> the key of today, and its value for each of theirs.
 REPLACED: dict[str, tuple[str, dict]] = {
     "train.quarter_turns": ("train.augmentation", {True: "turned", False: "tilted"}),

@@ -20,7 +20,7 @@ from pipeline.names import TEST_SETS
 from pipeline.packing import PackedSplit, TargetSplit
 from pipeline.params import Params
 from pipeline.prediction import score
-from pipeline.prompts import draw, read_vocabulary
+from pipeline.prompts import chosen
 from pipeline.records import ModelRecord, load_record
 from pipeline.resumption import Checkpoint, fingerprint, repository
 from pipeline.run import Run
@@ -86,8 +86,7 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
 def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     """A model with pretrained towers and a fresh decoder, or with `train.initial`'s weights, and the prompts drawn."""
     torch.manual_seed(params.seed)
-    vocabulary = read_vocabulary(params.prompts.vocabulary)
-    prompts = draw(params.prompts.kind, params.prompts.count, params.prompts.words, vocabulary, params.seed)
+    prompts = chosen(params.prompts, params.seed)
     model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
     if params.train.initial:
         load_weights(model, params.train.initial)

@@ -1,9 +1,10 @@
-"""Stage `check`: every key of params.yaml is allowed, and the weights of every chosen backbone are at hand."""
+"""Stage `check`: every key of params.yaml is allowed, and weights and prompts are at hand."""
 
 from pathlib import Path
 
 from pipeline.backbones.catalogue import require_weights
 from pipeline.params import load_params
+from pipeline.prompts import chosen
 from stages.command import run_stage
 
 
@@ -12,6 +13,8 @@ def check() -> None:
     params = load_params()
     for name in {params.backbone, *params.ablation.backbone}:
         require_weights(params.backbones[name])
+    for kind in {params.prompts.kind, *params.ablation.prompts}:
+        chosen(params.prompts.model_copy(update={"kind": kind}), params.seed)
     Path("data").mkdir(exist_ok=True)
     Path("data/checked").write_text("params.yaml and the weights of its backbones were checked\n")
 
