@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc
 from pipeline.geometry import Letterbox
 from pipeline.packing import Packed, PackedSplit, write_packed
-from pipeline.targets import mask, training_target
+from pipeline.targets import mask, unscaled_target
 
 READS = 2_000
 
@@ -34,7 +34,7 @@ def main(count: int, side: int) -> None:
     samples = [
         Packed.of(
             image,
-            training_target(mask(mark, "reflection", side, side), "reflection", letterbox),
+            unscaled_target(mask(mark, "reflection", side, side), "reflection", letterbox, clip=True),
             {"name": f"{n:05d}", "file": f"{n:05d}.jpg", "height": side, "width": side, "annotation": mark.to_dict()},
         )
         for n, (image, mark) in enumerate(zip(images, marks * 2))

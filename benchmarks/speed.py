@@ -107,7 +107,7 @@ def loading() -> Comparison:
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
         sample, split = photograph(Path(folder), 417)
-        ours, epochs = TrainingSet([split], seed=0), iter(range(1_000_000))
+        ours, epochs = TrainingSet([split], 0, "turned"), iter(range(1_000_000))
         found = compare(
             lambda: [plain.training_sample(sample, "reflection", 417) for _ in range(20)],
             lambda: [ours[next(epochs), 0] for _ in range(20)],

@@ -6,6 +6,7 @@ The prompts are drawn once, before training, and then live in the checkpoint.
 import csv
 import random
 import string
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,8 @@ def read_vocabulary(path: Path | None, distinct: bool = True) -> list[str]:
     """
     if path is None:
         return _torchvision_categories()
-    lines = _text(path, "prompts.vocabulary").splitlines(keepends=True)
-    words = list(filter(None, (row[0].strip() for row in csv.reader(lines) if row)))
+    rows = csv.reader(StringIO(_text(path, "prompts.vocabulary")))
+    words = list(filter(None, (row[0].strip() for row in rows if row)))
     return list(dict.fromkeys(words)) if distinct else words
 
 

@@ -1,5 +1,7 @@
 """The letterbox: sizes by hand, pixels against a plain reference, a drawn blob that keeps its place."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,16 @@ from pipeline.geometry import Letterbox, resized
 
 SHAPES = [(90, 130), (130, 90), (417, 417), (20, 31), (7, 5), (500, 333), (1, 500), (500, 1), (1, 1), (640, 100)]
 sides = st.integers(1, 300)
+RECORDED_SOURCES = {
+    333: [0, 110, 110, 111, 221, 332],
+    357: [0, 118, 118, 119, 237, 356],
+    369: [0, 122, 122, 123, 245, 368],
+}
+RECORDED_DIGESTS = {
+    417: "e7984e89e5a882bea7a8bbab345597c2cd75fa549df9a87a34c28d3c58d95f96",
+    320: "62755a441829504bb612b07c0bde82185735962928bf9f748b2728f3ebfb2f8f",
+    224: "5056590fcb440ec25a7969dcee8dd9058756ace4aa6bced97891fde81a86de3b",
+}
 checked = settings(derandomize=True, deadline=None, max_examples=50)  # the same examples each time, however slow
 
 
@@ -147,13 +159,34 @@ def test_black_bars_around_a_plain_image(height, width, size):
 
 @checked
 @given(sides, sides, st.sampled_from([32, 61]))
-def test_target_takes_the_pixel_at_floor_of_i_in_over_out(height, width, size):
+def test_target_takes_the_pixel_that_opencv_takes(height, width, size):
+    """floor(i * scale) with the rounded scale 1 / (out / in), as OpenCV computes it (imgproc/resize.cpp)."""
     letterbox = Letterbox(height, width, size)
     target = np.arange(height * width, dtype=np.float32).reshape(height, width)
     found, (rows, columns) = nearest(letterbox, target)[inside(letterbox)], letterbox.content
     assert found.dtype == np.float32 and found.shape == (rows, columns)
     for row, column in {(0, 0), (rows // 2, columns // 3), (rows // 3, columns // 2), (rows - 1, columns - 1)}:
-        assert found[row, column] == target[int(row * height / rows), int(column * width / columns)]
+        y, x = min(int(row * (1 / (rows / height))), height - 1), min(int(column * (1 / (columns / width))), width - 1)
+        assert found[row, column] == target[y, x]
+
+
+@pytest.mark.parametrize("side", [333, 357, 369])
+def test_sources_where_the_exact_quotient_would_be_another(side):
+    """Recorded from cv2.resize with INTER_NEAREST: rows 139 and 278 lie one before a third and two thirds."""
+    for rows in (Letterbox(side, side // 2, 417).sources[0], Letterbox(side // 2, side, 417).sources[1]):
+        assert rows[[0, 138, 139, 140, 278, 416]].tolist() == RECORDED_SOURCES[side]
+
+
+@pytest.mark.parametrize("size", RECORDED_DIGESTS)
+def test_sources_of_every_side_from_32_to_8000(size):
+    """Digest of what cv2.resize takes by INTER_NEAREST (the same in OpenCV 4.8.1 and 5.0.0), the other side 2/3."""
+    digest = hashlib.sha256()
+    for side in range(32, 8001):
+        rows, columns = Letterbox(side * 2 // 3, side, size).sources
+        digest.update(rows.astype("<i2").tobytes() + columns.astype("<i2").tobytes())
+        lying = Letterbox(side, side * 2 // 3, size).sources
+        assert np.array_equal(lying[0], columns) and np.array_equal(lying[1], rows)
+    assert digest.hexdigest() == RECORDED_DIGESTS[size]
 
 
 def test_target_by_hand():

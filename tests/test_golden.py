@@ -19,7 +19,7 @@ from pipeline.geometry import Letterbox
 from pipeline.loss import alpha_focal
 from pipeline.schedules import factor
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
-from pipeline.targets import blurred, mask, reflection_instances, rotation_orders, training_target
+from pipeline.targets import blurred, mask, reflection_instances, rotation_orders, scaled, unscaled_target
 
 SIZE = 417
 TASKS = ("reflection", "rotation")
@@ -60,7 +60,7 @@ def test_dendi_targets_and_regions(golden, dendi_samples, task):
         annotation, shape = dendi_samples[task][number].annotation, expected[f"{task}/{number}/eval_mask"].shape
         letterbox, marked = Letterbox(*shape, SIZE), mask(annotation, task, *shape)
         np.testing.assert_array_equal(marked, expected[f"{task}/{number}/eval_mask"])
-        target = training_target(marked, task, letterbox)
+        target = scaled(unscaled_target(marked, task, letterbox, clip=True))
         np.testing.assert_allclose(target, expected[f"{task}/{number}/target417"], atol=1e-5)
         np.testing.assert_array_equal(letterbox.region, expected[f"{task}/{number}/region417"])
 

@@ -220,7 +220,7 @@ def test_alpha(data, tmp_path, alpha):
     """The loss of a first step, whose alpha is computed by hand."""
     recipe = options(alpha=alpha, batch=5)
     train(recipe, *data, tmp_path)
-    dataset = TrainingSet(data[0], recipe.seed)
+    dataset = TrainingSet(data[0], recipe.seed, recipe.train.augmentation)
     ((images, targets),) = training_batches(dataset, 1, epoch_batches(5, recipe.seed, 1, 5), ALL, 0)
     if alpha == "balanced":
         plain = np.stack([data[0][0].target(number) for number in range(5)])

@@ -16,7 +16,7 @@ from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, Rot
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
 from pipeline.packing import Packed, PackedSplit, packed_splits, write_packed
-from pipeline.targets import mask
+from pipeline.targets import mask, scaled
 
 SIZE = 24
 MARKS = Annotation(
@@ -67,9 +67,10 @@ def test_round_trip(split, content):
     assert (len(split), split.size, split.dataset, split.task) == (4, SIZE, "dendi", "reflection")
     for number in reversed(range(4)):
         (image, expected, known), record = content[number], split.record(number)
-        assert split.image(number).dtype == np.uint8 and split.target(number).dtype == np.float32
+        assert split.image(number).dtype == np.uint8 and split.unscaled_target(number).dtype == np.float32
         np.testing.assert_array_equal(split.image(number), image)
-        np.testing.assert_array_equal(split.target(number), expected)
+        np.testing.assert_array_equal(split.unscaled_target(number), expected)
+        np.testing.assert_array_equal(split.target(number), scaled(expected))
         assert {key: record[key] for key in known} == json.loads(json.dumps(known))
         assert (split.name(number), split.annotation(number)) == (NAMES[number], MARKS)
         assert split.letterbox(number) == Letterbox(40 + number, 50, SIZE)
@@ -97,7 +98,7 @@ def test_every_target_comes_back(tmp_path_factory, seed, levels, size):
     image = np.zeros((size, size, 3), np.uint8)
     assert write_packed(path, (Packed.of(image, step, {}) for step in steps), size) == 3
     for number, step in enumerate(steps):
-        np.testing.assert_array_equal(PackedSplit(path, "reflection").target(number), step)
+        np.testing.assert_array_equal(PackedSplit(path, "reflection").unscaled_target(number), step)
 
 
 def test_a_disc_takes_little_room(tmp_path):
@@ -158,7 +159,7 @@ target[:, 200] = 1
 write_packed(path, (Packed.of(image, target, {"name": str(n)}) for n in range(1150)), side)
 split = PackedSplit(path, "reflection")
 for n in np.random.default_rng(0).permutation(len(split)):
-    assert split.image(n)[0, 0, 0] == 7 and split.target(n)[5, 200] == 1 and split.name(n) == str(n)
+    assert split.image(n)[0, 0, 0] == 7 and split.unscaled_target(n)[5, 200] == 1 and split.name(n) == str(n)
 print(path.stat().st_size, peak() - before)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "train.safetensors")]

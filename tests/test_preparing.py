@@ -11,7 +11,7 @@ from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, Rot
 from pipeline.geometry import Letterbox
 from pipeline.packing import PackedSplit
 from pipeline.preparing import pack
-from pipeline.targets import mask, training_target
+from pipeline.targets import mask, scaled, unscaled_target
 
 SIZE = 64
 SHAPES = {"wide": (50, 90), "tall": (131, 77), "small": (20, 20), "bare": (64, 64), "narrow": (1, 40)}
@@ -41,21 +41,24 @@ def samples(tmp_path):
     ]
 
 
-def packed(folder, samples, task="reflection", repair=True):
+def packed(folder, samples, task="reflection", repair=True, clip=True):
     """The packed split, and what was found: pairs of kind and what, with the text."""
-    found = pack(samples, task, SIZE, folder / "train.safetensors", "test", repair)
+    found = pack(samples, task, SIZE, folder / "train.safetensors", "test", repair, clip)
     return PackedSplit(folder / "train.safetensors", task), found
 
 
+@pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("task", ["reflection", "rotation"])
-def test_what_is_packed(tmp_path, samples, task):
-    split, _ = packed(tmp_path / "packed", samples, task, repair=False)
+def test_what_is_packed(tmp_path, samples, task, clip):
+    split, _ = packed(tmp_path / "packed", samples, task, repair=False, clip=clip)
     assert [split.name(number) for number in range(len(split))] == list(SHAPES)
     for number, sample in enumerate(samples):
         shape = SHAPES[sample.name]
         letterbox, marked = Letterbox(*shape, SIZE), mask(sample.annotation, task, *shape)
         np.testing.assert_array_equal(split.image(number), letterbox.image(noise(*shape)))
-        np.testing.assert_array_equal(split.target(number), training_target(marked, task, letterbox))
+        raw = unscaled_target(marked, task, letterbox, clip)
+        np.testing.assert_array_equal(split.unscaled_target(number), raw)
+        np.testing.assert_array_equal(split.target(number), scaled(raw))
         np.testing.assert_array_equal(split.mask(number), marked)
         assert split.letterbox(number) == letterbox and split.annotation(number) == sample.annotation
         assert split.record(number)["file"] == str(sample.image)

@@ -13,7 +13,7 @@ from transformers import CLIPConfig, CLIPModel
 from pipeline import cli, released
 from pipeline.checkpoints import load_model, save_model
 from pipeline.equivariant import equivariant_upsampler
-from pipeline.errors import CheckpointError, DataError
+from pipeline.errors import CheckpointError
 from pipeline.params import load_params
 from pipeline.predictor import load
 from pipeline.released import load_released, released_params
@@ -181,8 +181,8 @@ def test_load_and_command_line(tmp_path, params, state, monkeypatch, capsys):
     assert not done.value.code and json.loads(capsys.readouterr().out)["prompts"] == PROMPTS
     with pytest.raises(SystemExit, match="holds the weights of 3 prompts"):
         cli.main(["info", "--weights", str(path)])
-    with pytest.raises(DataError, match="one prompt a line"):
-        cli._prompts(tmp_path / "absent.txt")
+    with pytest.raises(SystemExit, match=r"absent\.txt: not found.*--prompts"):
+        cli.main(["info", "--weights", str(path), "--prompts", str(tmp_path / "absent.txt")])
 
 
 def test_prompts_are_for_released_checkpoints(tmp_path):

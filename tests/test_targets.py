@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.geometry import Letterbox
-from pipeline.targets import blurred, mask, reflection_instances, rotation_orders, training_target
+from pipeline.targets import blurred, mask, reflection_instances, rotation_orders, scaled, unscaled_target
 
 checked = settings(derandomize=True, deadline=None, max_examples=100)  # the same examples each time, however slow
 CLIP = {"reflection": np.float32(0.21260943), "rotation": np.float32(0.01)}
@@ -119,9 +119,9 @@ def test_blur_is_a_convolution_with_reflecting_borders(task, side, shape):
         np.testing.assert_array_equal(blurred(marked, task, *some), found[np.ix_(*some)])
 
 
-def native_target(marked, task):
+def native_target(marked, task, clip=True):
     """The target of a square mask at its own size."""
-    return training_target(marked, task, Letterbox(*marked.shape, len(marked)))
+    return scaled(unscaled_target(marked, task, Letterbox(*marked.shape, len(marked)), clip))
 
 
 def test_targets_are_clipped_and_scaled():
@@ -137,6 +137,26 @@ def test_targets_are_clipped_and_scaled():
     assert target.dtype == np.float32 and np.count_nonzero(target) == 121
     assert target[10, 10] == target.max() == pytest.approx(0.01 / (0.01 + 1e-5))
     assert blurred(point, "rotation", places, places).sum() == pytest.approx(1, abs=1e-5)
+
+
+def star(axes, size=201):
+    """A square mask with so many axes through its middle."""
+    reach, middle = size, (size - 1) / 2
+    angles = np.pi * (np.arange(axes) + 0.5) / axes
+    ends = [(middle - reach * np.cos(a), middle - reach * np.sin(a)) for a in angles]
+    through = ((x, y, 2 * middle - x, 2 * middle - y) for x, y in ends)
+    return mask(Annotation(axes=tuple(ReflectionAxis(*end) for end in through)), "reflection", size, size)
+
+
+@pytest.mark.parametrize(("axes", "clipped", "released"), [(1, 0.8, 1), (2, 0.8, 0.6), (4, 0.8, 0.4)])
+def test_without_clipping_axes_sink_beside_a_crossing(axes, clipped, released):
+    """As in the released loaders (METHOD section 3): at half of the axes' pixels, at least."""
+    marked = star(axes)
+    assert np.median(native_target(marked, "reflection")[marked]) > clipped
+    assert np.median(native_target(marked, "reflection", clip=False)[marked]) < released
+    places = np.arange(len(marked))
+    raw = unscaled_target(marked, "reflection", Letterbox(*marked.shape, len(marked)), clip=False)
+    np.testing.assert_array_equal(raw, blurred(marked, "reflection", places, places))
 
 
 def test_a_target_fainter_than_the_clipping_value_is_scaled_by_its_own_maximum():

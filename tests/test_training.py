@@ -122,7 +122,9 @@ def test_equals_a_loop_by_hand(data, tmp_path):
         for adam, (_, lr) in zip(adams, parts):
             adam.param_groups[0]["lr"] = lr * factor
         batches = epoch_batches(8, recipe.seed, epoch, 4)
-        for images, targets in training_batches(TrainingSet(data[0], recipe.seed), epoch, batches, Share(), 0):
+        for images, targets in training_batches(
+            TrainingSet(data[0], recipe.seed, recipe.train.augmentation), epoch, batches, Share(), 0
+        ):
             model.zero_grad()
             alpha_focal(model(images), targets, recipe.train.alpha, recipe.train.gamma).mean().backward()
             for adam in adams:
