@@ -74,6 +74,8 @@ def read_vocabulary(path: Path | None, distinct: bool = True) -> list[str]:
         return _torchvision_categories()
     rows = csv.reader(StringIO(_text(path, "prompts.vocabulary")))
     words = list(filter(None, (row[0].strip() for row in rows if row)))
+    if not words:
+        raise ParamsError(f"{path}: it is empty; expected one entry a line (prompts.vocabulary)")
     return list(dict.fromkeys(words)) if distinct else words
 
 

@@ -154,3 +154,21 @@ def test_keys_that_came_later_and_keys_that_are_gone(checkpoint, monkeypatch):
     monkeypatch.setattr("pipeline.records.GONE", ("train.former",))
     found = load_record(checkpoint).params.train
     assert found.gamma == 1.5 and found.alpha == tiny().train.alpha
+
+
+@pytest.mark.parametrize("turns, augmentation", [(True, "turned"), (False, "tilted")])
+def test_checkpoints_of_before_the_released_augmentation_say_how_they_were_made(checkpoint, turns, augmentation):
+    weights, record = load_file(checkpoint), record_of(checkpoint)
+    del record["params"]["train"]["augmentation"], record["params"]["preprocess"]["targets"]
+    del record["params"]["prompts"]["file"]
+    record["params"]["train"]["quarter_turns"] = turns
+    save_file(weights, checkpoint, metadata={"record": json.dumps(record)})
+    found = load_record(checkpoint).params
+    assert found.train.augmentation == augmentation and found.preprocess.targets == "clipped"
+    assert found.prompts == tiny().prompts
+
+
+@pytest.mark.parametrize("task", ["reflection", "rotation"])
+def test_the_shipped_weights_say_how_they_were_made(task):
+    found = load_record(COMMITTED.parent / "pipeline" / "weights" / f"lite_{task}.safetensors").params
+    assert found.train.augmentation == "tilted" and found.preprocess.targets == "clipped"

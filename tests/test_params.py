@@ -117,6 +117,9 @@ def test_frozen():
         ("backbone", "lightt", ["unknown backbone 'lightt'", "allowed", "clip", "siglip"]),
         ("backbone", "siglop", ["did you mean 'siglip'?"]),
         ("train.gamma", 0.5, ["0, or 1 and more"]),
+        ("train.augmentation", "none", ["released", "turned", "tilted", "none"]),
+        ("train.quarter_turns", True, ["no such key", "augmentation"]),
+        ("preprocess.targets", "blurred", ["released", "clipped", "blurred"]),
     ],
 )
 def test_one_fault(tmp_path, key, value, words):
@@ -124,6 +127,15 @@ def test_one_fault(tmp_path, key, value, words):
     assert line.startswith(f"{tmp_path / 'changed.yaml'}: {key}: ")
     message = line.removeprefix(str(tmp_path))
     assert not [word for word in words if word not in message]
+
+
+@pytest.mark.parametrize("where", ["prompts.kind", "ablation.prompts", "presets.kinds"])
+@pytest.mark.parametrize("kind, key", [("file", "prompts.file"), ("released", "prompts.vocabulary")])
+def test_kinds_of_prompts_that_need_a_file(tmp_path, where, kind, key):
+    value = kind if where == "prompts.kind" else ["sapg", kind]
+    (line,) = faults(tmp_path, {where: value})
+    assert f": {key}: empty" in line and kind in line
+    assert load(tmp_path, {where: value, key: "words.txt"})
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,19 @@
 """Prompts: their shape, their dependence on the seed, and the vocabulary they are drawn from."""
 
 from collections import Counter
+from string import ascii_lowercase
 from typing import get_args
 
+import numpy as np
+import pandas
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.errors import ParamsError, UserError
 from pipeline.names import PromptKind
-from pipeline.prompts import draw, read_vocabulary
+from pipeline.params import PromptParams
+from pipeline.prompts import chosen, draw, read_vocabulary
 
+RECORDED = ["1331 1640 1643 1342", "421 1021 457 1679"]
 WORDS = [f"w{number}" for number in range(40)]
 
 
@@ -45,15 +50,72 @@ def test_fixed_prompts():
 def test_random_letters():
     drawn = prompts("random_letters", count=3, words=5)
     assert [len(prompt.split()) for prompt in drawn] == [5, 5, 5] and len(set(drawn)) == 3
-    assert all(word.isalpha() and word.islower() for prompt in drawn for word in prompt.split())
-    assert not set(" ".join(drawn).split()) & set(WORDS)
+    assert all(len(letter) == 1 and letter in ascii_lowercase for prompt in drawn for letter in prompt.split(" "))
+    letters = Counter(prompts("random_letters", count=1, words=26_000)[0].split())
+    assert set(letters) == set(ascii_lowercase) and all(850 < count < 1150 for count in letters.values())
 
 
-@pytest.mark.parametrize("kind", get_args(PromptKind))
+def test_random_letters_of_the_released_seed():
+    """What `random.choices` gives after `random.seed(41)`."""
+    assert prompts("random_letters", seed=41)[:3] == ["j f e x", "p r o j", "t o u r"]
+
+
+@pytest.mark.parametrize("count, words", [(25, 4), (3, 1), (2, 40), (7, 16)])
+def test_the_released_draw_is_that_of_pandas(tmp_path, monkeypatch, count, words):
+    """As the released code draws, from a file with a repeated entry, a blank line and an entry of two words."""
+    path = tmp_path / "objects.csv"
+    path.write_text("\n".join([*WORDS, "fire hydrant", "", WORDS[3]]) + "\n")
+    state = np.random.get_state()
+    try:
+        np.random.seed(41)
+        objects = pandas.read_csv(path, header=None)
+        expected = [" ".join(objects.sample(words)[0].tolist()) for _ in range(count)]
+    finally:
+        np.random.set_state(state)
+    asked = PromptParams(kind="released", count=count, words=words, vocabulary=path, file=None)
+    assert chosen(asked, 0) == chosen(asked, 1) == expected
+
+
+def test_the_released_draw_of_as_many_words_as_the_released_file_holds():
+    """Places among 2,081 entries, recorded from pandas: with the released objects.csv they are tundra, orangutan..."""
+    places = [str(number) for number in range(2081)]
+    assert prompts("released", vocabulary=places)[:2] == RECORDED
+
+
+@pytest.mark.parametrize("kind", [kind for kind in get_args(PromptKind) if kind != "file"])
 def test_seed(kind):
     assert prompts(kind) == prompts(kind)
     assert all(type(prompt) is str for prompt in prompts(kind))
     assert (prompts(kind) != prompts(kind, seed=1)) == (kind in ("sapg", "objects_25", "random_letters"))
+
+
+def test_prompts_from_a_file(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("\ufeffcat dog\n\n  fire hydrant \r\nvögel", encoding="utf-8")
+    asked = PromptParams(kind="file", count=25, words=4, vocabulary=None, file=path)
+    assert chosen(asked, 0) == ["cat dog", "fire hydrant", "vögel"]
+
+
+@pytest.mark.parametrize(
+    "content, words", [(None, "not found"), (b"", "empty"), (b" \n\n", "empty"), (b"\xff\xfe", "UTF-8"), ("", "text")]
+)
+@pytest.mark.parametrize("kind, key", [("file", "prompts.file"), ("sapg", "prompts.vocabulary")])
+def test_a_bad_file_is_the_users_error(tmp_path, content, words, kind, key):
+    """Missing, empty, blank, not text, a folder; the message names the file and the key."""
+    path = tmp_path / "words.txt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        path.mkdir()
+    with pytest.raises(ParamsError, match=rf"words\.txt: .*{words}.*{key.replace('.', '[.]')}"):
+        chosen(PromptParams(kind=kind, count=1, words=1, vocabulary=path, file=path), 0)
+
+
+@pytest.mark.parametrize("kind", ["none", "reflection_axis", "symmetry_axes", "random_letters", "file"])
+def test_kinds_without_a_vocabulary_read_none(tmp_path, kind):
+    (tmp_path / "prompts.txt").write_text("cat")
+    nowhere = tmp_path / "nowhere.csv"
+    chosen(PromptParams(kind=kind, count=1, words=1, vocabulary=nowhere, file=tmp_path / "prompts.txt"), 0)
 
 
 def test_entries_of_several_words_stay_whole():
