@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
-from pipeline.packing import Packed, PackedSplit, packed_splits, write_packed
-from pipeline.targets import mask, scaled
+from pipeline.packing import Packed, PackedSplit, TargetSplit, packed_splits, write_packed
+from pipeline.targets import mask, scaled, unscaled_target
 
 SIZE = 24
 MARKS = Annotation(
@@ -101,6 +101,19 @@ def test_every_target_comes_back(tmp_path_factory, seed, levels, size):
         np.testing.assert_array_equal(PackedSplit(path, "reflection").unscaled_target(number), step)
 
 
+def test_what_is_overfitted_keeps_the_axes_beside_an_unclipped_crossing(tmp_path):
+    """The truth is of axes, however much higher the target is where they cross."""
+    marked = np.zeros((96, 96), bool)
+    marked[30] = marked[:, 40] = True
+    box = Letterbox(96, 96, 96)
+    raw = {clip: unscaled_target(marked, "reflection", box, clip) for clip in (True, False)}
+    square = np.zeros((96, 96, 3), np.uint8)
+    write_packed(tmp_path / "train.safetensors", [Packed.of(square, raw[False], {})], 96)
+    split = TargetSplit(tmp_path / "train.safetensors", "reflection")
+    np.testing.assert_array_equal(split.mask(0), scaled(raw[True]) >= 0.5)
+    assert split.mask(0)[marked].all() and (split.target(0)[marked] < 0.6).mean() > 0.9
+
+
 def test_a_disc_takes_little_room(tmp_path):
     disc = np.hypot(*np.mgrid[-200:200, -200:200]) < 190
     sample = Packed.of(np.zeros((400, 400, 3), np.uint8), disc.astype(np.float32), {})
@@ -151,7 +164,7 @@ def test_a_large_split_is_never_in_memory(tmp_path):
     code = """
 import resource, sys, numpy as np
 from pathlib import Path
-from pipeline.packing import Packed, PackedSplit, write_packed
+from pipeline.packing import Packed, PackedSplit, TargetSplit, write_packed
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 path, side, before = Path(sys.argv[1]), 417, peak()
 image, target = np.full((side, side, 3), 7, np.uint8), np.zeros((side, side), np.float32)

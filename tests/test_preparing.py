@@ -1,6 +1,9 @@
 """Samples become packed splits: the same on any number of cores, odd files told of, bad ones left out."""
 
 import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,10 +11,14 @@ from PIL import Image
 
 from pipeline import preparing
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
+from pipeline.datasets.catalogue import SPLITS
 from pipeline.geometry import Letterbox
+from pipeline.names import Targets
 from pipeline.packing import PackedSplit
+from pipeline.params import load_params
 from pipeline.preparing import pack
 from pipeline.targets import mask, scaled, unscaled_target
+from stages import preprocess
 
 SIZE = 64
 SHAPES = {"wide": (50, 90), "tall": (131, 77), "small": (20, 20), "bare": (64, 64), "narrow": (1, 40)}
@@ -62,6 +69,28 @@ def test_what_is_packed(tmp_path, samples, task, clip):
         np.testing.assert_array_equal(split.mask(number), marked)
         assert split.letterbox(number) == letterbox and split.annotation(number) == sample.annotation
         assert split.record(number)["file"] == str(sample.image)
+
+
+@pytest.mark.parametrize("targets", get_args(Targets))
+def test_whose_targets_are_clipped(tmp_path, monkeypatch, targets):
+    """The released loader of SDRW, LDRS and NYU does not clip."""
+    seen, params = {}, load_params(Path(__file__).parents[1] / "params.yaml", [f"preprocess.targets={targets}"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(preprocess, "load_params", lambda: params)
+    monkeypatch.setattr(preprocess, "read", lambda *_: [])
+
+    def noted(samples, task, size, path, description, repair, clip):
+        seen[path.parent.name.split(".")[0], path.stem] = clip
+        return []
+
+    monkeypatch.setattr(preprocess, "pack", noted)
+    for dataset in SPLITS:
+        monkeypatch.setattr(preprocess, "placed", lambda folder, dataset=dataset: nullcontext(tmp_path / dataset))
+        (tmp_path / dataset).mkdir()
+        preprocess.preprocess(dataset, "model")
+    unclipped = {dataset for (dataset, _), clip in seen.items() if not clip}
+    assert {dataset for dataset, _ in seen} == set(SPLITS)
+    assert unclipped == ({"sdrw", "ldrs", "nyu"} if targets == "released" else set())
 
 
 def test_any_number_of_cores_gives_the_same_file(tmp_path, samples, monkeypatch):
