@@ -149,7 +149,7 @@ def test_many_readers_at_once(split, content):
             return 200
 
         def __getitem__(self, number):
-            return split.image(number % 4), split.target(number % 4)
+            return split.image(number % 4), split.unscaled_target(number % 4)
 
     for number, (image, found) in enumerate(DataLoader(Images(), batch_size=None, num_workers=2)):
         np.testing.assert_array_equal(image, content[number % 4][0])
@@ -164,7 +164,7 @@ def test_a_large_split_is_never_in_memory(tmp_path):
     code = """
 import resource, sys, numpy as np
 from pathlib import Path
-from pipeline.packing import Packed, PackedSplit, TargetSplit, write_packed
+from pipeline.packing import Packed, PackedSplit, write_packed
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 path, side, before = Path(sys.argv[1]), 417, peak()
 image, target = np.full((side, side, 3), 7, np.uint8), np.zeros((side, side), np.float32)
