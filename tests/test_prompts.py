@@ -1,6 +1,7 @@
 """Prompts: their shape, their dependence on the seed, and the vocabulary they are drawn from."""
 
 from collections import Counter
+from pathlib import Path
 from string import ascii_lowercase
 from typing import get_args
 
@@ -10,8 +11,9 @@ import pytest
 
 from pipeline.errors import ParamsError, UserError
 from pipeline.names import PromptKind
-from pipeline.params import PromptParams
+from pipeline.params import PromptParams, load_params
 from pipeline.prompts import chosen, draw, read_vocabulary
+from stages import check
 
 RECORDED = ["1331 1640 1643 1342", "421 1021 457 1679"]
 WORDS = [f"w{number}" for number in range(40)]
@@ -144,3 +146,17 @@ def test_missing_vocabulary_is_the_users_error(tmp_path):
 def test_too_small_vocabulary_is_the_users_error(kind, words):
     with pytest.raises(UserError, match=f"{words}.*3"):
         prompts(kind, vocabulary=WORDS[:3])
+
+
+@pytest.mark.parametrize("where", ["prompts.kind=file", "ablation.prompts=[none,file]"])
+def test_a_missing_file_of_prompts_stops_the_run_before_any_work(tmp_path, monkeypatch, where):
+    params = load_params(Path(__file__).parents[1] / "params.yaml", ["prompts.file=nowhere.txt", where])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(check, "load_params", lambda: params)
+    monkeypatch.setattr(check, "require_weights", lambda entry: None)
+    with pytest.raises(ParamsError, match=r"nowhere\.txt.*prompts\.file"):
+        check.check()
+    assert not (tmp_path / "data").exists()
+    (tmp_path / "nowhere.txt").write_text("cat dog\n")
+    check.check()
+    assert (tmp_path / "data" / "checked").is_file()
