@@ -10,14 +10,18 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from huggingface_hub import model_info, try_to_load_from_cache
+from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from open_clip.transformer import QuickGELU
 from torch import nn
 
 from pipeline.backbones.tower import IMAGENET, ImageTower, TextTower
-from pipeline.backbones.weights import HUB_FILES, brief
-from pipeline.errors import BackboneError
+from pipeline.backbones.weights import HUB_FILES, brief, read_state, unusable
+from pipeline.errors import BackboneError, CheckpointError
 from pipeline.params import BackboneParams
 from pipeline.products import Linear, SelfAttention
+
+SCALE = "logit_scale"  # each CLIP has one, so that it tells the prefix of all names
+CODE = "vision_model.embeddings.class_embedding"  # Hugging Face's name
 
 open_clip.add_model_config(Path(__file__).with_name("architectures"))
 
@@ -80,6 +84,7 @@ class ClipText(TextTower):
 
 def check(config: BackboneParams) -> None:
     """Raise BackboneError where the same weights would become another function, by another activation."""
+    _require_known(config)
     tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
     model = open_clip.get_model_config(config.model)
     if tag and tag.get("quick_gelu", False) != model.get("quick_gelu", False):
@@ -135,16 +140,53 @@ def accelerated(visual: nn.Module) -> nn.Module:
 
 def open_clip_model(config: BackboneParams, weights: Path | None) -> nn.Module:
     """The open_clip model of a catalogue entry, its position embeddings interpolated to the input size."""
-    with _quiet_about_random_weights(weights is None):
+    _require_known(config)
+    with _quiet_about_random_weights():
+        model = open_clip.create_model(config.model, load_weights=False)
+    if weights:
         try:
-            path = str(weights) if weights else None
-            model = open_clip.create_model(config.model, pretrained=path, load_weights=path is not None)
-        except Exception as error:  # whatever torch, safetensors and open_clip make of a file of another form
-            raise BackboneError(
-                f"{weights or 'random weights'}: not open_clip weights of {config.model}: {brief(error)}"
-            ) from None
+            _load(model, weights)
+        except CheckpointError as error:  # names the file
+            raise BackboneError(str(error)) from None
+        except Exception as error:  # whatever torch and open_clip make of the tensors of another model
+            raise BackboneError(f"{weights}: not open_clip weights of {config.model}: {brief(error)}") from None
     _set_input_size(model.visual, config.input_size)
     return model
+
+
+def _require_known(config: BackboneParams) -> None:
+    """Raise BackboneError for a model that open_clip would ask a network for."""
+    architecture = config.model in open_clip.list_models() and open_clip.get_model_config(config.model)
+    if not architecture:
+        raise BackboneError(f"open_clip knows no model {config.model!r}; open_clip.list_models() lists those it knows")
+    if "hf_model_name" in architecture["text_cfg"]:
+        raise BackboneError(f"{config.model}: its text tower is made from files of the hub alone; choose another model")
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    """Fill a model of open_clip with the weights of a file. Raises CheckpointError; RuntimeError for another model's."""
+    if path.suffix == ".npz":  # big_vision's
+        return open_clip.load_checkpoint(model, str(path))
+    state = read_state(path)
+    prefix = min((name.removesuffix(SCALE) for name in state if name.endswith(SCALE)), key=len, default="")
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if CODE in state:
+        from pipeline.backbones.hugging_face import as_open_clip  # here: it imports this module
+
+        state = as_open_clip(state, model)
+    if not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    resize_pos_embed(state, model)
+    resize_text_pos_embed(state, model)
+    if fault := unusable(state, model):
+        raise CheckpointError(f"{path}: {fault}")
+    model.load_state_dict({name: _one_number(value, model, name) for name, value in state.items()})
+
+
+def _one_number(value: torch.Tensor, model: nn.Module, name: str) -> torch.Tensor:
+    """The scale and the bias of the logits, which are [] in some files and [1] in others, as the model has them."""
+    own = getattr(model, name, None) if value.numel() == 1 else None
+    return value if own is None else value.reshape(own.shape)
 
 
 def _set_input_size(visual: nn.Module, size: int) -> None:
@@ -169,10 +211,10 @@ def resized_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
 
 
 @contextmanager
-def _quiet_about_random_weights(quiet: bool) -> Iterator[None]:
-    """Keep open_clip from warning of random weights where they are asked for."""
+def _quiet_about_random_weights() -> Iterator[None]:
+    """Keep open_clip from warning of random weights: they are asked for, or replaced."""
     before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING if quiet else before))
+    logging.disable(max(before, logging.WARNING))
     try:
         yield
     finally:
