@@ -59,7 +59,7 @@ def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     record = load_record(path)
     state = load_file(path)
     text = state.get("text_embeddings")
-    text = None if text is None else text.clone()  # MKL's sums depend on where in memory an array starts
+    text = None if text is None else torch.empty(text.shape)  # filled below, as float32 like all the rest
     reduction, width = state.get("decoder.reduces.0.weight"), record.params.decoder.width
     if reduction is None or len(reduction) != width:  # before a decoder is made that may not fit into the memory
         raise CheckpointError(f"{path}: its weights are of another model: they hold no decoder of width {width}")
