@@ -164,7 +164,7 @@ def _require_known(config: BackboneParams) -> None:
 
 
 def _load(model: nn.Module, path: Path) -> None:
-    """Fill a model of open_clip with the weights of a file. Raises CheckpointError; RuntimeError for another model's."""
+    """Fill a model of open_clip with the weights of a file. Raises CheckpointError; others where they do not fit."""
     if path.suffix == ".npz":  # big_vision's
         return open_clip.load_checkpoint(model, str(path))
     state = read_state(path)

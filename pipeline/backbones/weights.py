@@ -108,8 +108,8 @@ def _reason(error: Exception) -> str:
     """Why torch.load refuses a file; its own words go on to advise loading it without any check."""
     if named := re.search(r"GLOBAL (\S+)", str(error)):
         return (
-            f"not a state dict: it holds {named[1]}, which is code and not weights; keep the tensors alone where the file was made, by "
-            f"torch.save(model.state_dict(), FILE)"
+            f"not a state dict: it holds {named[1]}, which is code and not weights; keep the tensors alone where the "
+            f"file was made, by torch.save(model.state_dict(), FILE)"
         )
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
