@@ -110,10 +110,13 @@ class Detection:
 
 
 class Detector:
-    """A model that looks at images of any size. May be called from several threads at once."""
+    """A model that looks at images of any size. May be called from several threads at once.
 
-    def __init__(self, model: CLIPSym, record: ModelRecord) -> None:
-        self.model, self.record = model, record
+    `source`: the file that it was read from, if any.
+    """
+
+    def __init__(self, model: CLIPSym, record: ModelRecord, source: Path | None = None) -> None:
+        self.model, self.record, self.source = model, record, source
         self.task, self.size = record.params.task, record.params.chosen.input_size
         self.views = record.views or ((self.size, False), (self.size, True))
         known = record.detection_threshold
@@ -194,7 +197,7 @@ def load(
     if record.params.task != task:
         raise CheckpointError(f"{path}: its task is {record.params.task}, not {task}")
     model.precision = precision
-    return Detector(model.to(device or best_device()), record)
+    return Detector(model.to(device or best_device()), record, path)
 
 
 def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
