@@ -9,7 +9,8 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from huggingface_hub import model_info, try_to_load_from_cache
+from huggingface_hub import constants, model_info, try_to_load_from_cache
+from huggingface_hub.file_download import repo_folder_name
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from open_clip.transformer import QuickGELU
 from torch import nn
@@ -103,12 +104,14 @@ def published_weights(config: BackboneParams) -> Path:
     try:
         return _from_hub(tag)
     except Exception as error:  # the hub's client raises errors of several libraries
+        held = ", ".join(map(str, _snapshots(tag)))
         raise BackboneError(
             f"no weights for {config.model} / {config.pretrained}. Two ways to have them:\n"
             f"  with a network they come from the hub (huggingface.co/{tag['hf_hub']});\n"
             f"  without one, name a file or folder of open_clip weights under backbones.NAME.weights in params.yaml\n"
             f"  (dvc exp run -S backbone=NAME -S backbones.NAME.weights=/path/to/file).\n"
-            f"The hub said: {brief(error)}"
+            + (f"The hub's cache holds several, of which one may be named there: {held}\n" if held else "")
+            + f"The hub said: {brief(error)}"
         ) from None
 
 
@@ -228,17 +231,44 @@ def _from_hub(tag: dict) -> Path:
         cached = try_to_load_from_cache(repository, name)
         if isinstance(cached, str):
             return Path(cached)
+    if len(held := _snapshots(tag)) == 1:
+        return held[0]
     model_info(repository, timeout=10)  # fails at once without a network, where the download would try for a minute
     return Path(open_clip.download_pretrained(tag))
 
 
+def _snapshots(tag: dict) -> list[Path]:
+    """The different weights of a tag in the hub's cache, of whatever commit: who copies a cache, or fetches a commit
+    by its name, has no `refs/main` that tells the newest one.
+    """
+    folder = repo_folder_name(repo_id=tag["hf_hub"].rpartition("/")[0], repo_type="model")
+    snapshots = Path(constants.HF_HUB_CACHE) / folder / "snapshots"
+    for name in HUB_FILES:
+        files = {path.resolve(): path for path in sorted(snapshots.glob(f"*/{name}")) if path.is_file()}
+        if files:
+            return list(files.values())
+    return []
+
+
 def tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
     """The tokenizer of an open_clip model. CLIP's ships with open_clip; SigLIP's lies beside its weights at the hub."""
-    local = config.weights and (config.weights / "tokenizer.json").is_file()
+    folder = _tokenizer_folder(config)
     try:
-        return open_clip.get_tokenizer(f"local-dir:{config.weights}" if local else config.model)
+        return open_clip.get_tokenizer(f"local-dir:{folder}" if folder else config.model)
     except OSError as error:
         raise BackboneError(
             f"the tokenizer of {config.model} comes from the hub, or from a folder that holds all of the hub's files "
             f"(backbones.NAME.weights in params.yaml): {str(error).splitlines()[0]}"
         ) from None
+
+
+def _tokenizer_folder(config: BackboneParams) -> Path | None:
+    """Where the tokenizer's files lie beside the weights: in the folder that is named, or in the hub's cache."""
+    if config.weights:
+        return config.weights if (config.weights / "tokenizer.json").is_file() else None
+    tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
+    if not tag or "hf_tokenizer_name" not in open_clip.get_model_config(config.model)["text_cfg"]:
+        return None
+    needed = "tokenizer.json", "open_clip_config.json"
+    folders = (path.parent for path in _snapshots(tag))
+    return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)
