@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.backbones.catalogue import build_image_tower
 from pipeline.backbones.fused import fused_tower
+from pipeline.backbones.weights import brief, unusable
 from pipeline.clipsym import CLIPSym
 from pipeline.decoder import Decoder
 from pipeline.errors import CheckpointError
@@ -40,7 +41,7 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
     Of a text tower that learns only the embeddings are kept: the prompts do not change any more.
     """
     fields = {**vars(record), "params": record.params.model_dump(mode="json")}
-    header = {RECORD: json.dumps(fields)}  # one entry: safetensors writes several in a random order
+    header = {RECORD: json.dumps(fields, allow_nan=False)}  # one entry: safetensors writes several in a random order
     tensors = {name: value for name, value in model.state_dict().items() if not name.startswith("text_tower.")}
     state = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +53,20 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@torch.inference_mode(False)  # wherever it is loaded, the model is fit for training, too
 def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
-    """The model in evaluation mode, on the CPU, and its record. Raises CheckpointError."""
+    """The model in evaluation mode, on the CPU, and its record; no network is asked. Raises CheckpointError."""
     record = load_record(path)
     state = load_file(path)
     text = state.get("text_embeddings")
-    text = None if text is None else text.clone()  # MKL's sums depend on where in memory an array starts
-    model = build_model(record.params, record.prompts, text, pretrained=False, portable=record.portable)
+    text = None if text is None else torch.empty(text.shape)  # filled below, as float32 like all the rest
+    reduction, width = state.get("decoder.reduces.0.weight"), record.params.decoder.width
+    if reduction is None or len(reduction) != width:  # before a decoder is made that may not fit into the memory
+        raise CheckpointError(f"{path}: its weights are of another model: they hold no decoder of width {width}")
+    try:
+        model = build_model(record.params, record.prompts, text, pretrained=False, portable=record.portable)
+    except Exception as error:  # whatever the libraries make of parameters that fit no model
+        raise CheckpointError(f"{path}: no model can be made of its parameters: {brief(error)}") from None
     _fill(model, state, path)
     return model.eval(), record
 
@@ -70,6 +78,8 @@ def load_weights(model: CLIPSym, path: Path) -> None:
 
 
 def _fill(model: CLIPSym, state: dict[str, torch.Tensor], path: Path) -> None:
+    if fault := unusable(state, model):
+        raise CheckpointError(f"{path}: {fault}")
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

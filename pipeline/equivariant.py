@@ -20,26 +20,28 @@ with warnings.catch_warnings():
 _numerical.randomized_svd = None
 
 
-class SteerableConv(enn.R2Conv):
+class SteerableConv(nn.Module):
     """A 3x3 convolution between fields whose state is its weights and bias, in training and evaluation alike.
 
-    escnn stores the expanded filter as a buffer in evaluation mode only, so that checkpoints of one mode fail in the
-    other and weights changed in evaluation mode go unseen. Here the filter is expanded from the weights when they
-    have changed since the last call, and always when gradients are wanted.
+    `basis`, [B, o, i, 9], holds the filters between one field and another that commute with the group. escnn makes it
+    and the first weights; of its modules nothing is kept, because they cannot be pickled, share one basis, and store
+    the expanded filter in evaluation mode, so that checkpoints of one mode fail in the other. Here the filter is
+    expanded from the weights when they have changed since the last call, and always when gradients are wanted.
     """
 
     def __init__(self, in_type: enn.FieldType, out_type: enn.FieldType) -> None:
-        # recompute: else all of escnn's modules share one basis, and moving one model breaks the others
-        super().__init__(in_type, out_type, kernel_size=3, padding=1, recompute=True)
-        super().train()  # drops escnn's expanded filter
-        for module in self.modules():
-            for name, buffer in list(module.named_buffers(recurse=False)):
-                module.register_buffer(name, buffer, persistent=False)  # the basis follows from the group
+        super().__init__()
+        made = enn.R2Conv(in_type, out_type, kernel_size=3, padding=1, recompute=True)  # recompute: a basis of its own
+        (block,) = (module for name, module in made.basisexpansion.named_children() if name.startswith("block"))
+        self.fields = len(out_type), len(in_type)
+        self.bias, self.weights = made.bias, made.weights
+        self.register_buffer("basis", block.sampled_basis, persistent=False)  # it follows from the group
+        self.register_buffer("bias_expansion", made.bias_expansion, persistent=False)
         self._cached: tuple[tuple, tuple[torch.Tensor, torch.Tensor]] | None = None
 
-    def train(self, mode: bool = True) -> "SteerableConv":
-        """Switch the mode without storing or dropping buffers."""
-        return nn.Module.train(self, mode)
+    def __getstate__(self) -> dict:
+        """What a copy or another process needs."""
+        return {**self.__dict__, "_cached": None}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> [B, C', h, w], plain tensors whose channels are those of the field types."""
@@ -49,11 +51,17 @@ class SteerableConv(enn.R2Conv):
         """The filter [C', C, 3, 3] and the bias [C'] of the equivalent plain convolution, in the weights' precision."""
         with torch.autocast(self.weights.device.type, enabled=False):
             if torch.is_grad_enabled():
-                return self.expand_parameters()
+                return self._expanded()
             state = tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in self.parameters())
             if self._cached is None or self._cached[0] != state:
-                self._cached = state, self.expand_parameters()
+                self._cached = state, self._expanded()
             return self._cached[1]
+
+    def _expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        out_fields, in_fields = self.fields
+        between = torch.einsum("boip,kb->koip", self.basis, self.weights.view(-1, len(self.basis)))
+        filters = between.unflatten(0, (out_fields, in_fields)).transpose(1, 2)  # [fields', o, fields, i, 9]
+        return filters.flatten(2, 3).flatten(0, 1).unflatten(2, (3, 3)), self.bias_expansion @ self.bias
 
 
 def equivariant_upsampler(width: int, group: Group, layers: int) -> LiftedUpsampler:

@@ -28,6 +28,7 @@ from pipeline.names import (
 )
 
 Count = Annotated[int, Field(ge=1, strict=True)]
+InputSize = Annotated[int, Field(ge=32, le=4096, strict=True)]  # pixels; a picture of this size takes memory
 Seed = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Value = TypeVar("Value")
@@ -46,7 +47,7 @@ Alpha = Annotated[Annotated[float, Field(lt=1)] | Literal["balanced"], WrapValid
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BackboneParams(_Section):
@@ -56,7 +57,7 @@ class BackboneParams(_Section):
     model: str
     pretrained: str
     weights: Path | None
-    input_size: Annotated[int, Field(ge=32, strict=True)]
+    input_size: InputSize
     blocks: Annotated[tuple[Count, ...], Field(min_length=3, max_length=3)]
     frozen: Annotated[int, Field(ge=0, strict=True)]
     normalisation: Literal["released", "own"]
@@ -158,7 +159,7 @@ class AblationParams(_Section):
     backbone: Axis[str]
     prompts: Axis[PromptKind]
     upsampler: Axis[UpsamplerKind]
-    input_size: Annotated[int, Field(ge=32, strict=True)]
+    input_size: InputSize
     epochs: Count
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHIPPED = Path(__file__).parent / "weights"  # lite_TASK.safetensors
+UNKNOWN_THRESHOLD = 0.5  # for checkpoints of before a detection threshold was stored, and short runs' of the ablation
 AXIS, CENTRE = (60, 230, 90), (255, 70, 200)  # green, pink
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -109,13 +110,17 @@ class Detection:
 
 
 class Detector:
-    """A model that looks at images of any size. May be called from several threads at once."""
+    """A model that looks at images of any size. May be called from several threads at once.
 
-    def __init__(self, model: CLIPSym, record: ModelRecord) -> None:
-        self.model, self.record = model, record
+    `source`: the file that it was read from, if any.
+    """
+
+    def __init__(self, model: CLIPSym, record: ModelRecord, source: Path | None = None) -> None:
+        self.model, self.record, self.source = model, record, source
         self.task, self.size = record.params.task, record.params.chosen.input_size
         self.views = record.views or ((self.size, False), (self.size, True))
-        self.threshold = float(np.mean(list(record.thresholds.values())))
+        known = record.detection_threshold
+        self.threshold = UNKNOWN_THRESHOLD if known is None else known
 
     def info(self) -> dict:
         """What the model is: plain numbers and lists."""
@@ -124,7 +129,8 @@ class Detector:
             "task": self.task, "backbone": params.backbone, "input_size": self.size, "views": self.views,
             "parameters": parameters,
             "decoder": params.decoder.model_dump(mode="json"), "prompts": self.record.prompts,
-            "threshold": self.threshold, "validation_f1": self.record.validation_f1, "epoch": self.record.epoch,
+            "threshold": self.threshold, "threshold_known": self.record.detection_threshold is not None,
+            "validation_f1": self.record.validation_f1, "epoch": self.record.epoch,
             "portable": self.record.portable, "train": params.train.model_dump(mode="json"),
         }  # fmt: skip
 
@@ -169,6 +175,7 @@ class Detector:
         return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
 
 
+@torch.inference_mode(False)  # the model is the same wherever it is loaded
 def load(
     task: Task = "reflection",
     weights: str | Path | None = None,
@@ -190,7 +197,7 @@ def load(
     if record.params.task != task:
         raise CheckpointError(f"{path}: its task is {record.params.task}, not {task}")
     model.precision = precision
-    return Detector(model.to(device or best_device()), record)
+    return Detector(model.to(device or best_device()), record, path)
 
 
 def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:

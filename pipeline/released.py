@@ -8,12 +8,13 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from pipeline.backbones import clip
 from pipeline.backbones.hugging_face import as_open_clip, hugging_face_names
-from pipeline.backbones.weights import brief
+from pipeline.backbones.weights import brief, is_torchscript, read_pickle, unusable
 from pipeline.clipsym import CLIPSym
 from pipeline.decoder import Decoder, from_released
 from pipeline.errors import CheckpointError
@@ -23,7 +24,7 @@ from pipeline.records import ModelRecord
 
 State = dict[str, torch.Tensor]
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-MAP, CODE = "decoder_linear_map.weight", "vision_model.embeddings.class_embedding"  # their names tell the prefixes
+MAP, CODE = "decoder_linear_map.weight", clip.CODE  # their names tell the prefixes
 
 
 def released_params(task: Task) -> Params:
@@ -33,6 +34,7 @@ def released_params(task: Task) -> Params:
     return load_params(PARAMS, [f"task={task}", "backbone=clip"])
 
 
+@torch.inference_mode(False)  # as load_model
 @torch.no_grad()
 def load_released(path: Path, params: Params, prompts: Sequence[str] | None = None) -> tuple[CLIPSym, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record.
@@ -43,7 +45,11 @@ def load_released(path: Path, params: Params, prompts: Sequence[str] | None = No
     No threshold and F1 of validation images are in the file, and in a bare state dict no epoch: the record's only
     threshold is 0.5, the others are 0. Raises UserError.
     """
-    file = _read(path)
+    if is_torchscript(path):
+        raise CheckpointError(
+            f"{path}: a TorchScript archive, as `symmetry export` writes; expected the checkpoint that it was made of"
+        )
+    file = read_pickle(path)
     _check_task(path, file, params.task)
     state = file.get("state_dict", file)
     if not isinstance(state, dict) or not state or not all(torch.is_tensor(value) for value in state.values()):
@@ -57,21 +63,10 @@ def load_released(path: Path, params: Params, prompts: Sequence[str] | None = No
     text = clip.ClipText(model, clip.tokenizer(params.chosen)(prompts))() if has_text else None
     params = params.model_copy(update={"decoder": _decoder_params(path, weights)})
     decoder = _decoder(path, params.decoder, tower.widths, text, weights)
-    record = ModelRecord(params, prompts, int(file.get("epoch", 0)), 0.0, {"released": 0.5})
+    epoch = file.get("epoch")
+    epoch = int(epoch) if isinstance(epoch, (int, np.integer)) and epoch >= 0 else 0
+    record = ModelRecord(params, prompts, epoch, 0.0, {"released": 0.5}, detection_threshold=0.5)
     return CLIPSym(tower, decoder, text, "fp32").eval(), record
-
-
-def _read(path: Path) -> dict:
-    try:
-        with torch.serialization.safe_globals([Namespace]):  # the command line of train.py
-            file = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no checkpoint there") from None
-    except Exception as error:  # pickle's, zipfile's and torch's
-        raise CheckpointError(f"{path}: not a state dict of PyTorch: {brief(error)}") from None
-    if not isinstance(file, dict):
-        raise CheckpointError(f"{path}: expected a state dict, got {type(file).__name__}")
-    return file
 
 
 def _check_task(path: Path, file: dict, task: Task) -> None:
@@ -96,6 +91,8 @@ def _checked(path: Path, prompts: Sequence[str] | None, count: int) -> list[str]
             f"{path}: it holds the weights of {count} prompts, but not the prompts; give those that it was trained "
             f"with, in their order: load(..., prompts=[...]), or --prompts FILE with one a line"
         )
+    if not isinstance(prompts or (), (list, tuple)) or not all(isinstance(prompt, str) for prompt in prompts or ()):
+        raise CheckpointError(f"{path}: expected its prompts as a list of words, got {type(prompts).__name__}")
     if len(prompts or ()) != count:
         raise CheckpointError(f"{path}: its weights are of {count} prompts, got {len(prompts)}")
     return list(prompts or ())
@@ -141,4 +138,6 @@ def _load(path: Path, module: nn.Module, state: State) -> None:
         if state[name].shape != own.shape:
             expected, found = list(own.shape), list(state[name].shape)
             raise CheckpointError(f"{path}: {name}: expected shape {expected}, got {found}")
+    if fault := unusable(state, module):
+        raise CheckpointError(f"{path}: {fault}")
     module.load_state_dict(state)

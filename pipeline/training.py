@@ -1,7 +1,9 @@
 """The training (METHOD section 6), to be read from top to bottom."""
 
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from pipeline.backbones.catalogue import build_text_tower, embed_prompts
-from pipeline.checkpoints import build_model, load_weights
+from pipeline.checkpoints import build_model, load_model, load_weights
 from pipeline.clipsym import CLIPSym
 from pipeline.engine import gathered, share_of, start
 from pipeline.errors import DataError
@@ -28,9 +30,17 @@ from pipeline.scoring.f1 import THRESHOLDS, F1Counts
 from pipeline.trainer import Trainer
 
 
-def train(params: Params, training: list[PackedSplit], validation: list[PackedSplit], folder: Path) -> ModelRecord:
+def train(
+    params: Params,
+    training: list[PackedSplit],
+    validation: list[PackedSplit],
+    folder: Path,
+    threshold: Callable[[CLIPSym, list[PackedSplit]], float | None] | None = None,
+) -> ModelRecord:
     """Train; leave in `folder` the weights of the best validation F1 (`model.safetensors`) and the curves (`live/`).
 
+    `threshold`: finds the detection threshold of the best model on the validation images, once, in the first process;
+    short runs, whose models only score pixels, do without.
     A run that was killed goes on where its last checkpoint was written. Raises DataError when there is nothing to
     train on or to validate with, CheckpointError when there is no room, TrainingError when the loss is no number,
     Interrupted after SIGINT or SIGTERM.
@@ -75,6 +85,10 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
             run.end_epoch(figures)
         trainer.report()
         if fabric.is_global_zero:
+            if threshold is not None:
+                model, record = load_model(checkpoint.best(run.best))
+                found = threshold(model.to(fabric.device), validation)
+                checkpoint.save_best(model, replace(record, detection_threshold=found))
             shutil.copyfile(checkpoint.best(run.best), folder / "model.safetensors")
             checkpoint.discard()
         fabric.barrier()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pipeline.calibration import best_detection_threshold
 from pipeline.checkpoints import load_model, save_model
 from pipeline.clipsym import CLIPSym
 from pipeline.packing import packed_splits
 from pipeline.portable import portable
 from pipeline.predictor import SHIPPED, Detector, parse_view
 from pipeline.records import ModelRecord
-from pipeline.scoring.marks import best_threshold, marked
 from stages.command import run_stage
 
 
@@ -27,13 +27,10 @@ def main(named: str, task: str, *views: str) -> None:
     record = replace(record, views=tuple(parse_view(view) for view in views))
     detector = Detector(model.float(), record)
     (split,) = packed_splits(Path("data/synthetic") / names[-1] / "packed", ["own"], "val", task)
-    pairs = []
-    for number in tqdm(range(len(split)), unit="image"):
-        found, annotation = detector.detect(split.native_image(number), threshold=0.0), split.annotation(number)
-        pairs.append((found.axes or found.centres, marked(annotation, task), max(found.heatmap.shape)))
-    threshold, f1 = best_threshold(pairs)
-    print(f"{task}: F1 of what is found in the validation images {f1:.3f} at {threshold:.2f}")
-    save_model(SHIPPED / f"lite_{task}.safetensors", model.half(), replace(record, thresholds={"detection": threshold}))
+    numbers = tqdm(range(len(split)), unit="image")
+    seen = ((split.annotation(n), detector.heat_maps([split.native_image(n)])[0]) for n in numbers)
+    record = replace(record, detection_threshold=best_detection_threshold(seen, task))
+    save_model(SHIPPED / f"lite_{task}.safetensors", model.half(), record)
 
 
 def _mean(names: list[str]) -> tuple[CLIPSym, ModelRecord]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.calibration import detection_threshold
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
 from pipeline.training import train
@@ -9,10 +10,10 @@ from stages.command import run_stage
 
 
 def main() -> None:
-    """Train on the packed training splits, choose the best epoch on the validation splits."""
+    """Train on the packed training splits; choose the best epoch and the threshold of detection on validation."""
     params, packed = load_params(), Path("data/packed/model")
     training, validation = (packed_splits(packed, params.train.datasets, s, params.task) for s in ("train", "val"))
-    train(params, training, validation, Path("models/main"))
+    train(params, training, validation, Path("models/main"), detection_threshold)
 
 
 if __name__ == "__main__":

@@ -246,6 +246,49 @@ def test_missing_weights_name_both_ways(monkeypatch, error):
         assert words in str(caught.value)
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the hub, and no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path / "models--timm--vit_base_patch16_clip_224.openai"
+
+
+def cached(cache, commit, content, name="open_clip_model.safetensors"):
+    """Weights of a commit: a link to a file named by its content."""
+    link, blob = cache / "snapshots" / commit / name, cache / "blobs" / content
+    for path in (link, blob):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_text(content)
+    link.symlink_to(f"../../blobs/{content}")
+    return link
+
+
+@pytest.mark.parametrize("main", [None, "b" * 40, "a" * 40 + "\n"])
+@pytest.mark.parametrize("name", clip.HUB_FILES)
+def test_a_cache_of_the_hub_without_the_newest_commit(cache, main, name):
+    """`refs/main` is not there, names a commit that is not, or was written by hand."""
+    link = cached(cache, "a" * 40, "one", name)
+    if main:
+        (cache / "refs").mkdir()
+        (cache / "refs" / "main").write_text(main)
+    assert require_weights(CATALOGUE["clip"]) == link
+    cached(cache, "c" * 40, "one", name)  # another commit with the same weights
+    assert require_weights(CATALOGUE["clip"]).read_text() == "one"
+
+
+def test_a_cache_of_the_hub_with_several(cache):
+    first, second = cached(cache, "a" * 40, "one"), cached(cache, "c" * 40, "two")
+    with pytest.raises(BackboneError) as error:
+        require_weights(CATALOGUE["clip"])
+    assert f"{first}, {second}" in str(error.value) and "weights" in str(error.value)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("c" * 40)
+    assert require_weights(CATALOGUE["clip"]) == second
+    (cache / "blobs" / "two").unlink()  # a link without its file
+    assert require_weights(CATALOGUE["clip"]) == first
+
+
 def test_unknown_names():
     with pytest.raises(BackboneError, match="'nonsense'.*openai.*metaclip_400m"):
         build_image_tower(entry("clip", pretrained="nonsense"))

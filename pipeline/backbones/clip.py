@@ -9,15 +9,20 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from huggingface_hub import model_info, try_to_load_from_cache
+from huggingface_hub import constants, model_info, try_to_load_from_cache
+from huggingface_hub.file_download import repo_folder_name
+from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from open_clip.transformer import QuickGELU
 from torch import nn
 
 from pipeline.backbones.tower import IMAGENET, ImageTower, TextTower
-from pipeline.backbones.weights import HUB_FILES, brief
-from pipeline.errors import BackboneError
+from pipeline.backbones.weights import HUB_FILES, brief, read_state, unusable
+from pipeline.errors import BackboneError, CheckpointError
 from pipeline.params import BackboneParams
 from pipeline.products import Linear, SelfAttention
+
+SCALE = "logit_scale"  # each CLIP has one, so that it tells the prefix of all names
+CODE = "vision_model.embeddings.class_embedding"  # Hugging Face's name
 
 open_clip.add_model_config(Path(__file__).with_name("architectures"))
 
@@ -80,6 +85,7 @@ class ClipText(TextTower):
 
 def check(config: BackboneParams) -> None:
     """Raise BackboneError where the same weights would become another function, by another activation."""
+    _require_known(config)
     tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
     model = open_clip.get_model_config(config.model)
     if tag and tag.get("quick_gelu", False) != model.get("quick_gelu", False):
@@ -98,12 +104,14 @@ def published_weights(config: BackboneParams) -> Path:
     try:
         return _from_hub(tag)
     except Exception as error:  # the hub's client raises errors of several libraries
+        held = ", ".join(map(str, _snapshots(tag)))
         raise BackboneError(
             f"no weights for {config.model} / {config.pretrained}. Two ways to have them:\n"
             f"  with a network they come from the hub (huggingface.co/{tag['hf_hub']});\n"
             f"  without one, name a file or folder of open_clip weights under backbones.NAME.weights in params.yaml\n"
             f"  (dvc exp run -S backbone=NAME -S backbones.NAME.weights=/path/to/file).\n"
-            f"The hub said: {brief(error)}"
+            + (f"The hub's cache holds several, of which one may be named there: {held}\n" if held else "")
+            + f"The hub said: {brief(error)}"
         ) from None
 
 
@@ -135,16 +143,53 @@ def accelerated(visual: nn.Module) -> nn.Module:
 
 def open_clip_model(config: BackboneParams, weights: Path | None) -> nn.Module:
     """The open_clip model of a catalogue entry, its position embeddings interpolated to the input size."""
-    with _quiet_about_random_weights(weights is None):
+    _require_known(config)
+    with _quiet_about_random_weights():
+        model = open_clip.create_model(config.model, load_weights=False)
+    if weights:
         try:
-            path = str(weights) if weights else None
-            model = open_clip.create_model(config.model, pretrained=path, load_weights=path is not None)
-        except Exception as error:  # whatever torch, safetensors and open_clip make of a file of another form
-            raise BackboneError(
-                f"{weights or 'random weights'}: not open_clip weights of {config.model}: {brief(error)}"
-            ) from None
+            _load(model, weights)
+        except CheckpointError as error:  # names the file
+            raise BackboneError(str(error)) from None
+        except Exception as error:  # whatever torch and open_clip make of the tensors of another model
+            raise BackboneError(f"{weights}: not open_clip weights of {config.model}: {brief(error)}") from None
     _set_input_size(model.visual, config.input_size)
     return model
+
+
+def _require_known(config: BackboneParams) -> None:
+    """Raise BackboneError for a model that open_clip would ask a network for."""
+    architecture = config.model in open_clip.list_models() and open_clip.get_model_config(config.model)
+    if not architecture:
+        raise BackboneError(f"open_clip knows no model {config.model!r}; open_clip.list_models() lists those it knows")
+    if "hf_model_name" in architecture["text_cfg"]:
+        raise BackboneError(f"{config.model}: its text tower is made from files of the hub alone; choose another model")
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    """Fill a model of open_clip with the weights of a file. Raises CheckpointError; others where they do not fit."""
+    if path.suffix == ".npz":  # big_vision's
+        return open_clip.load_checkpoint(model, str(path))
+    state = read_state(path)
+    prefix = min((name.removesuffix(SCALE) for name in state if name.endswith(SCALE)), key=len, default="")
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if CODE in state:
+        from pipeline.backbones.hugging_face import as_open_clip  # here: it imports this module
+
+        state = as_open_clip(state, model)
+    if not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    resize_pos_embed(state, model)
+    resize_text_pos_embed(state, model)
+    if fault := unusable(state, model):
+        raise CheckpointError(f"{path}: {fault}")
+    model.load_state_dict({name: _one_number(value, model, name) for name, value in state.items()})
+
+
+def _one_number(value: torch.Tensor, model: nn.Module, name: str) -> torch.Tensor:
+    """The scale and the bias of the logits, which are [] in some files and [1] in others, as the model has them."""
+    own = getattr(model, name, None) if value.numel() == 1 else None
+    return value if own is None else value.reshape(own.shape)
 
 
 def _set_input_size(visual: nn.Module, size: int) -> None:
@@ -169,10 +214,10 @@ def resized_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
 
 
 @contextmanager
-def _quiet_about_random_weights(quiet: bool) -> Iterator[None]:
-    """Keep open_clip from warning of random weights where they are asked for."""
+def _quiet_about_random_weights() -> Iterator[None]:
+    """Keep open_clip from warning of random weights: they are asked for, or replaced."""
     before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING if quiet else before))
+    logging.disable(max(before, logging.WARNING))
     try:
         yield
     finally:
@@ -186,17 +231,44 @@ def _from_hub(tag: dict) -> Path:
         cached = try_to_load_from_cache(repository, name)
         if isinstance(cached, str):
             return Path(cached)
+    if len(held := _snapshots(tag)) == 1:
+        return held[0]
     model_info(repository, timeout=10)  # fails at once without a network, where the download would try for a minute
     return Path(open_clip.download_pretrained(tag))
 
 
+def _snapshots(tag: dict) -> list[Path]:
+    """The different weights of a tag in the hub's cache, of whatever commit: who copies a cache, or fetches a commit
+    by its name, has no `refs/main` that tells the newest one.
+    """
+    folder = repo_folder_name(repo_id=tag["hf_hub"].rpartition("/")[0], repo_type="model")
+    snapshots = Path(constants.HF_HUB_CACHE) / folder / "snapshots"
+    for name in HUB_FILES:
+        files = {path.resolve(): path for path in sorted(snapshots.glob(f"*/{name}")) if path.is_file()}
+        if files:
+            return list(files.values())
+    return []
+
+
 def tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
     """The tokenizer of an open_clip model. CLIP's ships with open_clip; SigLIP's lies beside its weights at the hub."""
-    local = config.weights and (config.weights / "tokenizer.json").is_file()
+    folder = _tokenizer_folder(config)
     try:
-        return open_clip.get_tokenizer(f"local-dir:{config.weights}" if local else config.model)
+        return open_clip.get_tokenizer(f"local-dir:{folder}" if folder else config.model)
     except OSError as error:
         raise BackboneError(
             f"the tokenizer of {config.model} comes from the hub, or from a folder that holds all of the hub's files "
             f"(backbones.NAME.weights in params.yaml): {str(error).splitlines()[0]}"
         ) from None
+
+
+def _tokenizer_folder(config: BackboneParams) -> Path | None:
+    """Where the tokenizer's files lie beside the weights: in the folder that is named, or in the hub's cache."""
+    if config.weights:
+        return config.weights if (config.weights / "tokenizer.json").is_file() else None
+    tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
+    if not tag or "hf_tokenizer_name" not in open_clip.get_model_config(config.model)["text_cfg"]:
+        return None
+    needed = "tokenizer.json", "open_clip_config.json"
+    folders = (path.parent for path in _snapshots(tag))
+    return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)

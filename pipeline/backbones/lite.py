@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.backbones.tower import HALF, IMAGENET, ImageTower, TextTower
-from pipeline.backbones.weights import brief
-from pipeline.errors import BackboneError
+from pipeline.backbones.weights import read_state, unusable
+from pipeline.errors import BackboneError, CheckpointError
 from pipeline.params import BackboneParams
 
+MODEL = "tf_efficientnet_lite0"
 WIDTHS = (16, 24, 40, 80, 112, 192, 320)  # channels of EfficientNet-Lite0's blocks
 
 
@@ -76,7 +77,9 @@ class LiteText(TextTower):
 
 
 def check(config: BackboneParams) -> None:
-    """Raise BackboneError for weights that do not exist."""
+    """Raise BackboneError for models and weights that do not exist; timm would ask the hub for some."""
+    if config.model != MODEL:
+        raise BackboneError(f"{config.model}: the family lite has one model, {MODEL}")
     if config.pretrained not in ("package", "random"):
         raise BackboneError(f"{config.model}: pretrained must be package or random, not {config.pretrained!r}")
 
@@ -90,6 +93,7 @@ def image_tower(config: BackboneParams, weights: Path | None) -> LiteTower:
     """The tower of a catalogue entry, random without weights."""
     import timm  # here: it takes seconds, and a portable model does without
 
+    check(config)
     network = timm.create_model(config.model)
     if weights:
         _load_in_order(network, weights)
@@ -123,12 +127,15 @@ def _load_in_order(network: nn.Module, path: Path) -> None:
     """Load a state whose tensors stand in the network's order under other names."""
     own = network.state_dict()
     try:
-        released = dict(torch.load(path, weights_only=True))
-    except Exception as error:
-        raise BackboneError(f"{path}: not a state of PyTorch: {brief(error)}") from None
+        released = read_state(path)
+    except CheckpointError as error:  # names the file
+        raise BackboneError(str(error)) from None
     if [v.shape for v in released.values()] != [v.shape for v in own.values()]:
         raise BackboneError(f"{path}: its tensors are not those of {network.default_cfg['architecture']}, in order")
-    network.load_state_dict(dict(zip(own, released.values())))
+    state = dict(zip(own, released.values()))
+    if fault := unusable(state, network):
+        raise BackboneError(f"{path}: {fault}")
+    network.load_state_dict(state)
 
 
 def _on_grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

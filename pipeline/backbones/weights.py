@@ -1,11 +1,25 @@
-"""Files of weights on disk."""
+"""Files of weights, ours and those of others: where they lie, and the tensors in them.
 
+Nothing in a file is executed: a pickle may name tensors, containers, and the few harmless classes that stand here.
+"""
+
+import re
+import zipfile
+from argparse import Namespace
 from pathlib import Path
 
-from pipeline.errors import BackboneError
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from pipeline.backbones.torchscript import ARCHIVE, read_torchscript
+from pipeline.errors import BackboneError, CheckpointError
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 WEIGHT_FILES = (*HUB_FILES, "model.safetensors", "model.pt")
+WITHIN = ("state_dict", "model_state_dict", "model", "module")  # keys under which trainings keep a state
 
 
 def local_weights(path: Path) -> Path:
@@ -17,6 +31,106 @@ def local_weights(path: Path) -> Path:
     raise BackboneError(f"{path}: no weights there; expected a file, or a folder with one of {', '.join(WEIGHT_FILES)}")
 
 
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Names and tensors of a file: safetensors, PyTorch's of all ages, TorchScript; told apart by their content.
+
+    A state inside a training's checkpoint is taken out of it. Raises CheckpointError.
+    """
+    if is_safetensors(path):
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: damaged safetensors: {brief(error)}") from None
+    if is_torchscript(path):
+        return read_torchscript(path)
+    content = read_pickle(path)
+    while inner := [content[key] for key in WITHIN if isinstance(content.get(key), dict)]:
+        content = inner[0]
+    if not content or not all(torch.is_tensor(value) for value in content.values()):
+        found = ", ".join(f"{name} ({type(value).__name__})" for name, value in list(content.items())[:4])
+        raise CheckpointError(
+            f"{path}: expected tensors by name, or a dict that holds them as {' or '.join(WITHIN)}; got "
+            f"{found or 'nothing'}"
+        )
+    return {str(name).replace("_orig_mod.", ""): value for name, value in content.items()}  # of torch.compile
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a header, and the header's brace."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive of torch.jit.save, in which code lies beside the weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(ARCHIVE.fullmatch(name) for name in archive.namelist())
+
+
+def read_pickle(path: Path) -> dict:
+    """What torch.save wrote, a dict; numbers of NumPy and argparse's Namespace may be in it. Raises CheckpointError."""
+    try:
+        with torch.serialization.safe_globals([Namespace, *_numpy()]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no checkpoint there") from None
+    except Exception as error:  # pickle's, zipfile's and torch's
+        raise CheckpointError(f"{path}: {_reason(error)}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a state dict, got {type(content).__name__}")
+    return content
+
+
+def unusable(state: dict[str, torch.Tensor], model: nn.Module) -> str:
+    """What keeps the values from being this model's weights; empty where nothing does. Names and shapes do not matter.
+
+    Loading them would cast whole numbers to floats, and take NaN over, without a word.
+    """
+    for name, own in model.state_dict().items():
+        value = state.get(name, own)
+        if value.dtype != own.dtype and not (value.is_floating_point() and own.is_floating_point()):
+            return f"{name}: expected {own.dtype}, got {value.dtype}"
+        if not value.to(own.dtype).isfinite().all():
+            return f"{name}: holds NaN or infinity"
+    return ""
+
+
 def brief(error: Exception) -> str:
-    """One line on an error of a library."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    """One line on an error of a library, without the colours of a terminal."""
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(' '.join(lines[:3]).split())}"
+
+
+def _reason(error: Exception) -> str:
+    """Why torch.load refuses a file; its own words go on to advise loading it without any check."""
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"not a state dict: it holds {named[1]}, which is code and not weights; keep the tensors alone where the "
+            f"file was made, by torch.save(model.state_dict(), FILE)"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = brief(error)
+    return "not a state dict of PyTorch" + ("" if "weights_only" in words else f": {words}")
+
+
+def _numpy() -> list:
+    """What pickles of NumPy's numbers and arrays name, under the names of its versions 1 and 2."""
+    scalar, array = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
+    named = [
+        (function, f"numpy.{core}.multiarray.{function.__name__}")
+        for core in ("core", "_core")
+        for function in (scalar, array)
+    ]
+    kinds = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
+    return [*named, (_latin1, "_codecs.encode"), np.dtype, np.ndarray, *kinds]
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """Bytes, as pickles of version 2 hold them."""
+    if encoding != "latin1":
+        raise ValueError(f"an encoding {encoding}")
+    return text.encode("latin1")
