@@ -1,30 +1,23 @@
 """HDF5 files as MATLAB 7.3 writes them, read with every length checked: the library itself may crash on damaged ones.
 
 What the format's specification (version 3.0) calls superblock 0 to 3, groups as B-trees or links in their header, data
-contiguous, compact or in chunks under a B-tree, filters deflate and shuffle. All offsets have 8 bytes.
+contiguous, compact or in chunks under a B-tree, filters deflate, shuffle and Fletcher. All offsets have 8 bytes.
 """
 
 import struct
-import zlib
 from functools import cache
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.datasets.hdf5_messages import Type, attribute_parts, filters_of, linked, shape_of, type_of, unfiltered
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOWHERE = 2**64 - 1
 SPACE, TYPE, LINK, LAYOUT, FILTERS, ATTRIBUTE, CONTINUED, TABLE, LINK_INFO = 1, 3, 6, 8, 11, 12, 16, 17, 2  # messages
 SHARED = 2  # a message's flag: it stands elsewhere
-DEFLATE, SHUFFLE = 1, 2
 LEAST = 2**10  # bytes that the smallest value counts for, so that what refers in circles ends
-
-
-class Type(NamedTuple):
-    """Of the items of an array: as NumPy reads them, and whether they are numbers, text, references or lists."""
-
-    numpy: str
-    kind: str
 
 
 class Array(NamedTuple):
@@ -57,7 +50,7 @@ class Hdf5:
                 tree, heap = struct.unpack_from("<2Q", message)
                 found |= self._table(tree, heap)
             elif kind == LINK:
-                found |= _link(message)
+                found |= linked(message)
             elif kind == LINK_INFO and struct.unpack_from("<Q", message, 2 + 8 * (message[1] & 1))[0] != NOWHERE:
                 raise ValueError("it has groups of another kind than MATLAB's")
         return found
@@ -68,19 +61,19 @@ class Hdf5:
     def attributes(self, address: int) -> dict[str, bytes]:
         """The attributes of an object as they stand in the file."""
         messages = (message for kind, message in self._messages(address) if kind == ATTRIBUTE)
-        return {_attribute(message)[0].rstrip(b"\0").decode(): message for message in messages}
+        return {attribute_parts(message)[0].rstrip(b"\0").decode(): message for message in messages}
 
     def attribute(self, message: bytes) -> Array:
         """The value of an attribute."""
-        _, of, space, data = _attribute(message)
-        return self._array(data, _type(of), _shape(space))
+        _, of, space, data = attribute_parts(message)
+        return self._array(data, type_of(of), shape_of(space))
 
     def dataset(self, address: int) -> Array:
         """The value of a dataset."""
         messages = dict(self._messages(address))
         if not {SPACE, TYPE, LAYOUT} <= messages.keys():
             raise ValueError("expected a dataset, got another object")
-        of, shape, layout = _type(messages[TYPE]), _shape(messages[SPACE]), messages[LAYOUT]
+        of, shape, layout = type_of(messages[TYPE]), shape_of(messages[SPACE]), messages[LAYOUT]
         size = prod(shape) * np.dtype(of.numpy).itemsize
         version, kind = layout[0], layout[1]
         if version not in (3, 4) or kind > 2 or version == 4 and kind == 2:
@@ -91,7 +84,7 @@ class Hdf5:
             return self._array(layout[4 : 4 + struct.unpack_from("<H", layout, 2)[0]], of, shape)
         if kind == 1:
             return self._array(self._bytes(struct.unpack_from("<Q", layout, 2)[0], size), of, shape)
-        return Array(self._chunked(layout, of, shape, _filters(messages.get(FILTERS))), of.kind)
+        return Array(self._chunked(layout, of, shape, filters_of(messages.get(FILTERS))), of.kind)
 
     def lists(self, values: np.ndarray) -> list[bytes]:
         """The contents of lists of different lengths, of which an array holds the places."""
@@ -121,7 +114,7 @@ class Hdf5:
             data = self._bytes(address, size)
             for number, kind in reversed(list(enumerate(filters))):
                 if not mask >> number & 1:
-                    data = _unfiltered(data, kind, prod(chunk) * width, width)
+                    data = unfiltered(data, kind, prod(chunk) * width, width)
             piece = np.frombuffer(data, of.numpy).reshape(chunk)
             place = tuple(slice(s, min(s + c, n)) for s, c, n in zip(start, chunk, shape))
             values[place] = piece[tuple(slice(p.stop - p.start) for p in place)]
@@ -170,14 +163,17 @@ class Hdf5:
                     raise ValueError("an object's header is damaged or of another kind than MATLAB's")
                 found.append((kind, message))
                 if kind == CONTINUED:
-                    place, size = struct.unpack_from("<QQ", message)
-                    if not old:
-                        self._signed(b"OCHK", place)
-                        place, size = place + 4, size - 8  # without the signature before and the checksum behind
-                    blocks.append((place, max(size, 0)))
+                    blocks.append(self._continued(*struct.unpack_from("<QQ", message), old))
             if len(blocks) > LEAST:
                 raise ValueError("an object's header does not end")
         return found
+
+    def _continued(self, place: int, size: int, old: bool) -> tuple[int, int]:
+        """Place and size of the messages in a later part of an object's header."""
+        if old:
+            return place, size
+        self._signed(b"OCHK", place)
+        return place + 4, max(size - 8, 0)  # without the signature before and the checksum behind
 
     def _table(self, tree: int, heap: int) -> dict[str, int]:
         """The members of a group, of which a B-tree holds the places and a heap the names."""
@@ -224,80 +220,3 @@ class Hdf5:
                 break
             position += 16 + size + -size % 8
         raise ValueError("a list is missing")
-
-
-def _attribute(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Name, type, shape and data of an attribute, as they stand in the file."""
-    version, flags, *sizes = struct.unpack_from("<BBHHH", message)
-    if version not in (1, 2, 3) or version > 1 and flags:
-        raise ValueError("an attribute is damaged or of another kind than MATLAB's")
-    position, parts = 9 if version == 3 else 8, []
-    for size in sizes:
-        parts.append(message[position : position + size])
-        position += size + (-size % 8 if version == 1 else 0)
-    return *parts, message[position:]
-
-
-def _type(message: bytes) -> Type:
-    kind, flags, size = message[0] & 15, message[1], struct.unpack_from("<I", message, 4)[0]
-    order = ">" if flags & 1 else "<"
-    if kind == 0 and size in (1, 2, 4, 8):
-        return Type(f"{order}{'i' if flags & 8 else 'u'}{size}", "numbers")
-    if kind == 1 and size in (4, 8) and not flags & 0x40:  # of a VAX
-        return Type(f"{order}f{size}", "numbers")
-    if kind == 3 and size:
-        return Type(f"S{size}", "text")
-    if kind == 7 and not flags & 15 and size == 8:
-        return Type("<u8", "references")
-    if kind == 9 and size == 16:
-        return Type("V16", "lists")
-    if kind == 6:
-        raise ValueError("got complex numbers or another compound (use real)")
-    raise ValueError(f"got items of class {kind} and {size} bytes, which MATLAB has not")
-
-
-def _shape(message: bytes) -> tuple[int, ...]:
-    version, rank = message[0], message[1]
-    return struct.unpack_from(f"<{rank}Q", message, 8 if version == 1 else 4)
-
-
-def _filters(message: bytes | None) -> list[int]:
-    """The numbers of the filters that pieces went through, in this order."""
-    if message is None:
-        return []
-    version, count, found = message[0], message[1], []
-    position = 8 if version == 1 else 2
-    for _ in range(count):
-        kind, length = struct.unpack_from("<HH", message, position)
-        if version == 2 and kind < 256:  # these have no name, and no length of one
-            position, length = position - 2, 0
-        values = struct.unpack_from("<H", message, position + 6)[0]
-        padding = -length % 8 + 4 * (values % 2) if version == 1 else 0
-        position += 8 + length + 4 * values + padding
-        found.append(kind)
-    return found
-
-
-def _unfiltered(data: bytes, kind: int, size: int, width: int) -> bytes:
-    """A piece of `size` bytes, of items of `width` bytes, before a filter was applied."""
-    if kind == SHUFFLE:
-        return np.frombuffer(data, "u1").reshape(width, -1).T.tobytes()
-    if kind != DEFLATE:
-        raise ValueError(f"its data went through filter {kind}, which MATLAB does not use")
-    stream = zlib.decompressobj()
-    data = stream.decompress(data, size + 1)
-    if len(data) != size or not stream.eof:  # zlib compares the checksum where the data end
-        raise ValueError("its compressed data end too early, or are longer than expected")
-    return data
-
-
-def _link(message: bytes) -> dict[str, int]:
-    """Name and address of an object that a group holds; nothing for a link to elsewhere."""
-    flags, position, kind = message[1], 2, 0
-    if flags & 8:
-        kind, position = message[position], position + 1
-    position += 8 * (flags >> 2 & 1) + (flags >> 4 & 1)
-    width = 1 << (flags & 3)
-    start = position + width
-    end = start + int.from_bytes(message[position:start], "little")
-    return {} if kind else {message[start:end].decode(): struct.unpack_from("<Q", message, end)[0]}

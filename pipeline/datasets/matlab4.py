@@ -44,7 +44,7 @@ def _value(values: np.ndarray, kind: int, is_complex: bool, name: str) -> object
     if kind == TEXT:
         if not ((values >= 0) & (values < 256)).all():
             raise ValueError(f"{name}: expected letters, got other numbers")
-        return text(values.astype("u1"), "latin-1")
+        return text(values.astype("u1"), "utf-8")  # Octave stores its bytes
     if kind == FULL and not is_complex:
         return squeezed(values.astype(values.dtype.newbyteorder("=")))
     return Unreadable("complex numbers (use real)" if kind == FULL else "a sparse matrix (use full)")

@@ -8,21 +8,21 @@ from math import prod
 import numpy as np
 
 from pipeline.datasets.files import LARGEST_FILE
-from pipeline.datasets.matlab_values import Unreadable, objects, squeezed, text
+from pipeline.datasets.matlab_values import DEEPEST, Unreadable, objects, squeezed, text
 
-HEADER, DEEPEST = 128, 16  # bytes before the first element; cells within cells
+HEADER = 128  # bytes before the first element
 HEAD = 2**12  # bytes that hold the name of a variable
 MATRIX, COMPRESSED = 14, 15  # kinds of elements that hold others
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}  # and of others
 LETTERS = {1: "u1", 2: "u1", 4: "u2", 16: "u1", 17: "u2", 18: "u4"}
 ENCODINGS = {"u1": "utf-8", "u2": "utf-16", "u4": "utf-32"}
-CELL, STRUCT, CHAR = 1, 2, 4  # classes of arrays
+CELL, STRUCT, CHAR, OPAQUE = 1, 2, 4, 17  # classes of arrays
 CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 UNREADABLE = {
     3: "an object",
     5: "a sparse matrix (use full)",
     16: "a function",
-    17: "an object, such as a string, table or datetime (use char, cellstr, struct or numbers)",
+    OPAQUE: "an object, such as a string, table or datetime (use char, cellstr, struct or numbers)",
 }
 IS_COMPLEX = 0x0800
 
@@ -94,8 +94,16 @@ def _name(content: bytes, order: str) -> str:
     """The name of a matrix, of which the beginning is enough."""
     if not content:
         return ""
-    elements = _elements(content, order)
-    return [next(elements, (0, b"")) for _ in range(3)][2][1].decode("latin-1")
+    elements, nothing = _elements(content, order), (0, b"")
+    is_opaque = _class(next(elements, nothing), order)[0] == OPAQUE  # which has no dimensions before its name
+    first, second = next(elements, nothing), nothing if is_opaque else next(elements, nothing)
+    return (first if is_opaque else second)[1].decode("latin-1")
+
+
+def _class(flags: Element, order: str) -> tuple[int, int]:
+    """The class of an array, and whether it is complex (not 0)."""
+    number = int(_numbers(flags, order)[0])
+    return number & 0xFF, number & IS_COMPLEX
 
 
 def _array(content: bytes, order: str, depth: int) -> object:
@@ -104,13 +112,12 @@ def _array(content: bytes, order: str, depth: int) -> object:
         return np.empty(0)
     if depth > DEEPEST:
         raise ValueError(f"cells lie in cells {DEEPEST} deep and deeper")
-    flags = int(_numbers(next(_elements(content, order)), order)[0])
-    kind = flags & 0xFF
+    kind, is_complex = _class(next(_elements(content, order), (0, b"")), order)
     if kind in UNREADABLE:
         return Unreadable(UNREADABLE[kind])
     _, dimensions, _, *parts = _elements(content, order)
     shape = tuple(int(length) for length in _numbers(dimensions, order))
-    if kind in CLASSES and flags & IS_COMPLEX:
+    if kind in CLASSES and is_complex:
         return Unreadable("complex numbers (use real)")
     if kind == CHAR:
         return _text(parts[0], order, shape)

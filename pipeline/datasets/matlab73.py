@@ -1,14 +1,16 @@
 """MATLAB files of version 7.3: HDF5 in which attributes tell MATLAB's classes."""
 
+import struct
+import zlib
 from collections.abc import Collection
 
 import numpy as np
 
 from pipeline.datasets.files import LARGEST_FILE
 from pipeline.datasets.hdf5 import Hdf5
-from pipeline.datasets.matlab_values import Unreadable, objects, squeezed, text
+from pipeline.datasets.matlab_values import DEEPEST, Unreadable, objects, squeezed, text
 
-HEADER, DEEPEST = 512, 16  # bytes before the HDF5 signature; cells within cells
+HEADER = 512  # bytes before the HDF5 signature
 NUMBERS = {"double": "f8", "single": "f4", "logical": "u1"} | {
     f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
@@ -22,7 +24,7 @@ def read(content: bytes, names: Collection[str]) -> tuple[dict[str, object], lis
     for name in members.keys() & names:
         try:
             found[name] = _value(file, members[name], 0)
-        except ValueError as error:
+        except (ValueError, struct.error, zlib.error) as error:
             raise ValueError(f"{name}: {error}") from None
     return found, [name for name in members if not name.startswith("#")]
 
@@ -38,10 +40,12 @@ def _value(file: Hdf5, address: int, depth: int) -> object:
     if file.is_group(address):
         return _structs(file, address, attributes, depth) if kind in ("struct", "") else Unreadable(f"a {kind}")
     if kind not in NUMBERS and kind not in ("char", "cell", "struct"):
-        return Unreadable(f"an object of class {kind}" if kind else "an object without a class of MATLAB")
+        return Unreadable(f"an object of class {kind!r} (use char, cellstr, struct or numbers)")
     values, items = file.dataset(address)
     if "MATLAB_empty" in attributes and file.attribute(attributes["MATLAB_empty"]).values.any():
         return "" if kind == "char" else np.empty(_shape(values), object if kind in ("cell", "struct") else float)
+    if items == "compounds":
+        return Unreadable("complex numbers (use real)")
     if items != ("references" if kind in ("cell", "struct") else "numbers"):
         raise ValueError(f"expected a {kind}, got {items}")
     if kind == "char":

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+DEEPEST = 16  # cells within cells
+
 
 @dataclass(frozen=True)
 class Unreadable:
