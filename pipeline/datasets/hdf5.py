@@ -30,14 +30,15 @@ class Array(NamedTuple):
 class Hdf5:
     """A file, from its signature on, of which at most `most` bytes of values are read.
 
-    All methods raise ValueError, struct.error or zlib.error where the file is damaged or of a kind that is not read.
+    All methods raise ValueError, IndexError, struct.error or zlib.error where the file is damaged or of a kind that is
+    not read.
     """
 
     def __init__(self, content: bytes, most: int) -> None:
         self._content, self._left = content, most
         self._messages = cache(self._read_messages)
-        version, sizes = content[8], content[13:15] if content[8] < 2 else content[9:11]
-        if not content.startswith(SIGNATURE) or version > 3 or sizes != b"\x08\x08":
+        version = content[8] if content.startswith(SIGNATURE) and len(content) > 8 else NOWHERE
+        if version > 3 or content[13:15] != b"\x08\x08" and content[9:11] != b"\x08\x08":
             raise ValueError("its HDF5 header is damaged or of another kind")
         start = {0: 24 + 4 * 8 + 8, 1: 28 + 4 * 8 + 8}.get(version, 12 + 3 * 8)
         self.root = self._unpack("Q", start)[0]

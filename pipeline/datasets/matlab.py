@@ -5,7 +5,6 @@ length is checked against what is there.
 """
 
 import struct
-import zlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from pipeline.datasets import hdf5, matlab4, matlab5, matlab73
 from pipeline.datasets.files import FARTHEST, read_bytes
-from pipeline.datasets.matlab_values import Unreadable
+from pipeline.datasets.matlab_values import DAMAGE, Unreadable, reason
 from pipeline.errors import DataError
 
 ORDERS = {b"IM": "<", b"MI": ">"}  # as the header of MATLAB 5 to 7.3 tells the order of bytes
@@ -37,10 +36,10 @@ def read_matlab(path: Path, names: Collection[str]) -> dict:
     content = read_bytes(path)
     try:
         found, held = _read(content, names)
-    except (ValueError, IndexError, zlib.error, struct.error) as error:
+    except DAMAGE as error:
         raise DataError(
-            f"{path}: not a MATLAB file that can be read: {error}. If MATLAB or Octave opens it, save it there again: "
-            f"save -v7 {path.name} {' '.join(names)}"
+            f"{path}: not a MATLAB file that can be read: {reason(error)}. If MATLAB or Octave opens it, save it there "
+            f"again: save -v7 {path.name} {' '.join(names)}"
         ) from None
     if missing := [name for name in names if name not in found]:
         raise DataError(f"{path}: expected the variables {missing}, got {sorted(filter(None, held))}")

@@ -24,7 +24,7 @@ def byte_order(content: bytes) -> str | None:
 
 
 def read(content: bytes, order: str, names: Collection[str]) -> tuple[dict[str, object], list[str]]:
-    """The variables of these names, and the names of all. Raises ValueError, IndexError or struct.error."""
+    """The variables of these names, and the names of all. Raises one of DAMAGE."""
     found, held, position = {}, [], 0
     while position < len(content):
         mark, rows, columns, imaginary, length = struct.unpack_from(f"{order}5I", content, position)

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from pipeline.datasets.files import LARGEST_FILE
-from pipeline.datasets.matlab_values import DEEPEST, Unreadable, objects, squeezed, text
+from pipeline.datasets.matlab_values import DAMAGE, DEEPEST, Unreadable, objects, reason, squeezed, text
 
 HEADER = 128  # bytes before the first element
 HEAD = 2**12  # bytes that hold the name of a variable
@@ -32,7 +32,7 @@ Element = tuple[int, bytes]  # kind and content
 def read(content: bytes, order: str, names: Collection[str]) -> tuple[dict[str, object], list[str]]:
     """The variables of these names, and the names of all; what is not asked for is passed over by its length.
 
-    `order`: `<` or `>`. Raises ValueError, IndexError, struct.error or zlib.error.
+    `order`: `<` or `>`. Raises one of DAMAGE.
     """
     found, held, left = {}, [], LARGEST_FILE
     for kind, data in _elements(content[HEADER:], order):
@@ -47,8 +47,8 @@ def read(content: bytes, order: str, names: Collection[str]) -> tuple[dict[str, 
                 data = _variable(data, order, left)
                 left -= len(data)
             found[name] = _array(data, order, 0)
-        except (ValueError, IndexError, struct.error, zlib.error) as error:
-            raise ValueError(f"{name}: {error}") from None
+        except DAMAGE as error:
+            raise ValueError(f"{name}: {reason(error)}") from None
     return found, held
 
 

@@ -1,14 +1,12 @@
 """MATLAB files of version 7.3: HDF5 in which attributes tell MATLAB's classes."""
 
-import struct
-import zlib
 from collections.abc import Collection
 
 import numpy as np
 
 from pipeline.datasets.files import LARGEST_FILE
 from pipeline.datasets.hdf5 import Hdf5
-from pipeline.datasets.matlab_values import DEEPEST, Unreadable, objects, squeezed, text
+from pipeline.datasets.matlab_values import DAMAGE, DEEPEST, Unreadable, objects, reason, squeezed, text
 
 HEADER = 512  # bytes before the HDF5 signature
 NUMBERS = {"double": "f8", "single": "f4", "logical": "u1"} | {
@@ -17,15 +15,15 @@ NUMBERS = {"double": "f8", "single": "f4", "logical": "u1"} | {
 
 
 def read(content: bytes, names: Collection[str]) -> tuple[dict[str, object], list[str]]:
-    """The variables of these names, and the names of all. Raises what Hdf5 raises."""
+    """The variables of these names, and the names of all. Raises one of DAMAGE."""
     file = Hdf5(content[HEADER:], LARGEST_FILE)
     members = file.members(file.root)
     found = {}
     for name in members.keys() & names:
         try:
             found[name] = _value(file, members[name], 0)
-        except (ValueError, struct.error, zlib.error) as error:
-            raise ValueError(f"{name}: {error}") from None
+        except DAMAGE as error:
+            raise ValueError(f"{name}: {reason(error)}") from None
     return found, [name for name in members if not name.startswith("#")]
 
 

@@ -1,10 +1,13 @@
 """What the readers of MATLAB files make of its arrays: plain Python values, without dimensions of length 1."""
 
+import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 DEEPEST = 16  # cells within cells
+DAMAGE = ValueError, IndexError, struct.error, zlib.error  # what the readers raise
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,11 @@ class Unreadable:
 
     def __float__(self) -> float:
         raise ValueError(f"got {self.what}")
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a damaged file, in words."""
+    return "it ends too early, or a length in it is wrong" if type(error) in (IndexError, struct.error) else str(error)
 
 
 def squeezed(array: np.ndarray) -> object:
