@@ -5,7 +5,6 @@ contiguous, compact or in chunks under a B-tree, filters deflate, shuffle and Fl
 """
 
 import struct
-from functools import cache
 from math import prod
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOWHERE = 2**64 - 1
 SPACE, TYPE, LINK, LAYOUT, FILTERS, ATTRIBUTE, CONTINUED, TABLE, LINK_INFO = 1, 3, 6, 8, 11, 12, 16, 17, 2  # messages
 SHARED = 2  # a message's flag: it stands elsewhere
-LEAST = 2**10  # bytes that the smallest value counts for, so that what refers in circles ends
+LEAST = 2**10  # bytes that the smallest thing counts for, so that what refers to itself ends
 
 
 class Array(NamedTuple):
@@ -35,8 +34,7 @@ class Hdf5:
     """
 
     def __init__(self, content: bytes, most: int) -> None:
-        self._content, self._left = content, most
-        self._messages = cache(self._read_messages)
+        self._content, self._left, self._headers = content, most, {}
         version = content[8] if content.startswith(SIGNATURE) and len(content) > 8 else NOWHERE
         if version > 3 or content[13:15] != b"\x08\x08" and content[9:11] != b"\x08\x08":
             raise ValueError("its HDF5 header is damaged or of another kind")
@@ -51,6 +49,7 @@ class Hdf5:
                 tree, heap = struct.unpack_from("<2Q", message)
                 found |= self._table(tree, heap)
             elif kind == LINK:
+                self._spend()
                 found |= linked(message)
             elif kind == LINK_INFO and struct.unpack_from("<Q", message, 2 + 8 * (message[1] & 1))[0] != NOWHERE:
                 raise ValueError("it has groups of another kind than MATLAB's")
@@ -123,7 +122,8 @@ class Hdf5:
             raise ValueError("pieces of an array are missing")
         return values
 
-    def _spend(self, size: int) -> None:
+    def _spend(self, size: int = 0) -> None:
+        """Count what is read, and stop where it is more than there can be."""
         self._left -= max(size, LEAST)
         if self._left < 0:
             raise ValueError("it holds more values than an annotation file can have")
@@ -140,8 +140,13 @@ class Hdf5:
         if self._bytes(address, 4) != mark:
             raise ValueError(f"expected {mark.decode()} at byte {address}")
 
+    def _messages(self, address: int) -> list[tuple[int, bytes]]:
+        """Kind and content of all messages of an object's header, read once."""
+        if address not in self._headers:
+            self._headers[address] = self._read_messages(address)
+        return self._headers[address]
+
     def _read_messages(self, address: int) -> list[tuple[int, bytes]]:
-        """Kind and content of all messages of an object's header."""
         old = self._bytes(address, 4) != b"OHDR"
         if old:
             version, size = self._unpack("B7xI", address)
@@ -155,6 +160,7 @@ class Hdf5:
             blocks, head = [(start + width, size)], "<BHB" + "2x" * (flags >> 2 & 1)
         found, length = [], struct.calcsize(head)
         for place, size in blocks:  # which grows
+            self._spend(size)
             block, position = self._bytes(place, size), 0
             while position + length <= size:
                 kind, count, flags = struct.unpack_from(head, block, position)
@@ -165,8 +171,6 @@ class Hdf5:
                 found.append((kind, message))
                 if kind == CONTINUED:
                     blocks.append(self._continued(*struct.unpack_from("<QQ", message), old))
-            if len(blocks) > LEAST:
-                raise ValueError("an object's header does not end")
         return found
 
     def _continued(self, place: int, size: int, old: bool) -> tuple[int, int]:
@@ -184,6 +188,7 @@ class Hdf5:
         for _, address in self._leaves(tree, 0, 8):
             self._signed(b"SNOD", address)
             for number in range(self._unpack("6xH", address)[0]):
+                self._spend()
                 name, target, kind = self._unpack("QQI", address + 8 + 40 * number)
                 if name >= size:
                     raise ValueError("a name lies outside its heap")
@@ -197,7 +202,8 @@ class Hdf5:
         for node in nodes:  # which grows
             self._signed(b"TREE", node)
             of, level, count = self._unpack("4xBBH", node)
-            if of != kind or len(nodes) > 2**16:
+            self._spend(LEAST * count)
+            if of != kind:
                 raise ValueError("a B-tree is damaged")
             pairs = [
                 (self._bytes(place, width), self._unpack("Q", place + width)[0])
@@ -214,6 +220,7 @@ class Hdf5:
         self._signed(b"GCOL", heap)
         position, end = heap + 16, heap + self._unpack("8xQ", heap)[0]
         while position < end:
+            self._spend()
             number, size = self._unpack("H6xQ", position)
             if number == wanted:
                 return self._bytes(position + 16, size)

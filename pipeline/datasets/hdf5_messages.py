@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 DEFLATE, SHUFFLE, FLETCHER = 1, 2, 3  # filters
+LARGEST_ITEM, HIGHEST_RANK, LONGEST = 2**16, 8, 2**32  # bytes of an item; dimensions of an array and their length
 
 
 class Type(NamedTuple):
@@ -29,26 +30,31 @@ def attribute_parts(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def type_of(message: bytes) -> Type:
+    """The type of the items of an array."""
     kind, flags, size = message[0] & 15, message[1], struct.unpack_from("<I", message, 4)[0]
     order = ">" if flags & 1 else "<"
     if kind == 0 and size in (1, 2, 4, 8):
         return Type(f"{order}{'i' if flags & 8 else 'u'}{size}", "numbers")
     if kind == 1 and size in (4, 8) and not flags & 0x40:  # of a VAX
         return Type(f"{order}f{size}", "numbers")
-    if kind == 3 and size:
+    if kind == 3 and 0 < size <= LARGEST_ITEM:
         return Type(f"S{size}", "text")
     if kind == 7 and not flags & 15 and size == 8:
         return Type("<u8", "references")
     if kind == 9 and size == 16:
         return Type("V16", "lists")
-    if kind == 6 and size:
+    if kind == 6 and 0 < size <= LARGEST_ITEM:
         return Type(f"V{size}", "compounds")
     raise ValueError(f"got items of class {kind} and {size} bytes, which MATLAB has not")
 
 
 def shape_of(message: bytes) -> tuple[int, ...]:
+    """The lengths of an array."""
     version, rank = message[0], message[1]
-    return struct.unpack_from(f"<{rank}Q", message, 8 if version == 1 else 4)
+    shape = struct.unpack_from(f"<{rank}Q", message, 8 if version == 1 else 4)
+    if rank > HIGHEST_RANK or any(length > LONGEST for length in shape):
+        raise ValueError(f"got an array of shape {shape}")
+    return shape
 
 
 def filters_of(message: bytes | None) -> list[int]:

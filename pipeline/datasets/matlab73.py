@@ -47,6 +47,8 @@ def _value(file: Hdf5, address: int, depth: int) -> object:
     if items != ("references" if kind in ("cell", "struct") else "numbers"):
         raise ValueError(f"expected a {kind}, got {items}")
     if kind == "char":
+        if values.dtype.kind != "u":
+            raise ValueError("expected letters, got other numbers")
         return text(values.T.astype("<u2"), "utf-16-le")
     if kind in NUMBERS:
         return squeezed(values.T.astype(NUMBERS[kind]))

@@ -1,4 +1,4 @@
-"""Our reader of MATLAB files gives what scipy's gives, and names what it does not read."""
+"""Our readers of MATLAB files give what scipy's gives, and name what they do not read."""
 
 import struct
 import zlib

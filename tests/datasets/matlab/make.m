@@ -1,4 +1,5 @@
 % Makes the files beside it, in GNU Octave 7.3: octave-cli make.m
+% v73.mat is not its: h5py wrote a cell array of two rows, see written() in tests/datasets/test_matlab73.py.
 segments = [1 2 3 4; 5 6 7 8];
 save('-text', 'octave-text.mat', 'segments'); save('-binary', 'octave-binary.mat', 'segments');
 save('-hdf5', 'octave-hdf5.mat', 'segments'); save('-zip', 'octave-zip.mat', 'segments');
