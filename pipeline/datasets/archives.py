@@ -5,6 +5,7 @@ Nothing but plain files below the folder is ever written; links, devices, modes 
 
 import io
 import shutil
+import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -37,12 +38,14 @@ STRONG = 0x40  # a flag: encrypted in PKWARE's own way
 WINDOWS = {0, 10}  # systems whose zips may have backslashes between folders
 ENDING, LOCATOR = b"PK\5\6", b"PK\6\7"  # of a zip: the record at its end, and the one before that in a zip64
 LONGEST_ENDING = 2**16 + 22  # bytes
+PART = "one part of several, which 7-Zip joins"
 OTHER_KINDS = {
     b"<!doctype html": "a web page",
     b"<html": "a web page",
     b"7z\xbc\xaf": "a 7z archive",
     b"rar!": "a RAR archive",
-    b"pk\3\4": "a .zip that is cut off, or one part of several (7-Zip joins them)",
+    b"pk\3\4": f"a .zip that is cut off, or {PART}",
+    b"pk\7\x08": PART,
 }
 SHOWN = 5  # faulty names in a message
 
@@ -80,10 +83,10 @@ class Archive:
         chosen = [member for member in self.members if member.file and member.name.startswith(prefix)]
         for member in chosen:
             if member.method:
-                unzip = " and Info-ZIP's unzip" if member.method == "Deflate64" else ""
+                tools = "7-Zip, Keka on macOS" + (", Info-ZIP's unzip" if member.method == "Deflate64" else "")
                 raise DataError(
-                    f"{self.path}: {member.name!r} is packed by {member.method}, which Python does not unpack, but "
-                    f"7-Zip{unzip} (7-zip.org) can: unpack it so and name the folder in params.yaml (published)"
+                    f"{self.path}: {member.name!r} is packed by {member.method}, which Python does not unpack; unpack "
+                    f"it with another tool ({tools}) and name the folder in params.yaml (published)"
                 )
         needed, free = sum(member.size for member in chosen), shutil.disk_usage(folder).free
         if needed > free:
@@ -141,7 +144,11 @@ class _OneDisk(io.BufferedReader):
         self._place = -1  # of the number of disks
         self.seek(start)
         tail = self.read()
-        record = tail.rfind(ENDING) - 20
+        end = tail.rfind(ENDING)
+        number, size, offset = struct.unpack_from("<H6xII", tail[end:].ljust(20, b"\0"), 4)
+        is_zip64 = 2**32 - 1 in (size, offset)
+        self.is_part = number not in (0, 2**16 - 1) or not is_zip64 and size + offset > start + end  # else no zip
+        record = end - 20
         if record >= 0 and tail.startswith(LOCATOR, record) and not any(tail[record + 16 : record + 20]):
             self._place = start + record + 16
         self.seek(0)
@@ -156,6 +163,8 @@ def _reader(path: Path, file: _OneDisk, password: str) -> zipfile.ZipFile | pyzi
     with suppress(tarfile.ReadError):  # before zip, whose mark is looked for at the end, where a tar may hold a zip
         return tarfile.open(path, tarinfo=_Header)
     if zipfile.is_zipfile(file):
+        if file.is_part:
+            raise DataError(f"{path}: cannot be unpacked: damaged, or {PART}: unpack it so, name the folder")
         reader = zipfile.ZipFile(file)
         if any(entry.compress_type == AES for entry in reader.infolist()):
             reader = pyzipper.AESZipFile(file)

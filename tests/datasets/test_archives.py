@@ -486,11 +486,26 @@ NO_ARCHIVES = {
     "end of a zip": (b"PK\5\6" + bytes(17), "neither"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(500), "a 7z archive"),
     "rar": (b"Rar!\x1a\x07\x01\x00" + bytes(500), "a RAR archive"),
-    "first volume": (b"PK\3\4" + bytes(500), "a .zip that is cut off, or one part of several (7-Zip joins them)"),
+    "first volume": (b"PK\3\4" + bytes(500), "a .zip that is cut off, or one part of several, which 7-Zip joins"),
     "gz": (gzip.compress(b"no tar"), "neither"),
     "page": (b"<html>sign in</html>", "a web page"),
     "doctype": (b"\n  <!DOCTYPE HTML>\n<html>sign in</html>", "a web page"),
 }
+
+
+@pytest.mark.parametrize("start", [100, 15_000, 30_000])
+def test_the_last_of_several_parts(tmp_path, folder, start):
+    path = packed(tmp_path, ".zip")
+    path.write_bytes(path.read_bytes()[start:])
+    assert "one part of several, which 7-Zip joins" in assert_fails(path, folder)
+
+
+def test_the_last_of_several_disks(tmp_path, folder):
+    path = packed(tmp_path, ".zip")
+    content = bytearray(path.read_bytes())
+    content[content.rfind(b"PK\5\6") + 4] = 3
+    path.write_bytes(content)
+    assert "one part of several, which 7-Zip joins" in assert_fails(path, folder)
 
 
 @pytest.mark.parametrize(("content", "what"), NO_ARCHIVES.values(), ids=NO_ARCHIVES)

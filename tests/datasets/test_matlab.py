@@ -122,9 +122,10 @@ def test_big_endian_of_version_4(tmp_path):
 # What Octave writes
 
 
-@pytest.mark.parametrize("version", ["v4", "v6", "v7"])
-def test_octave(version):
-    assert read_matlab(FOLDER / f"{version}.mat", ["segments"])["segments"].tolist() == SEGMENTS
+@pytest.mark.parametrize("version", ["v4", "v6", "v7", "v73"])
+def test_segments_of_all_versions(version):
+    path = FOLDER / f"{version}.mat"
+    assert segments(path, read_matlab(path, ["segments"])["segments"]) == SEGMENTS
 
 
 @pytest.mark.parametrize(
