@@ -9,7 +9,7 @@ from pipeline.datasets.hdf5 import Hdf5
 from pipeline.datasets.matlab_values import DAMAGE, DEEPEST, Unreadable, objects, reason, squeezed, text
 
 HEADER = 512  # bytes before the HDF5 signature
-NUMBERS = {"double": "f8", "single": "f4", "logical": "u1"} | {
+NUMBERS = {"double": "f8", "single": "f4", "logical": "u1", "canonical empty": "f8"} | {
     f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 

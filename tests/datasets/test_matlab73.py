@@ -121,13 +121,19 @@ def test_arrays_of_structs_and_empty_values(tmp_path):
         for field, column in {"name": ["a.jpg", "b.jpg"], "ax": [np.ones((1, 4)), np.zeros((2, 4))]}.items():
             refs = references(file, cell(column).T, {})
             group.create_dataset(field, data=refs, dtype=h5py.ref_dtype)
-        for name, kind in {"none": "double", "empty": "char", "cells": "cell", "structs": "struct"}.items():
+        for name, kind in {
+            "none": "double",
+            "empty": "char",
+            "cells": "cell",
+            "structs": "struct",
+            "new": "canonical empty",
+        }.items():
             dataset = file.create_dataset(name, data=np.array([0, 0], "u8"))
             dataset.attrs["MATLAB_class"], dataset.attrs["MATLAB_empty"] = np.bytes_(kind), np.uint8(1)
-    found = read_matlab(stamped(path), ["gt", "none", "empty", "cells", "structs"])
+    found = read_matlab(stamped(path), ["gt", "none", "empty", "cells", "structs", "new"])
     assert [entry["name"] for entry in found["gt"]] == ["a.jpg", "b.jpg"]
     assert [entry["ax"].shape for entry in found["gt"]] == [(4,), (2, 4)]
-    assert found["empty"] == "" and all(found[name].size == 0 for name in ("none", "cells", "structs"))
+    assert found["empty"] == "" and all(found[name].size == 0 for name in ("none", "cells", "structs", "new"))
 
 
 def test_what_is_not_read_blocks_nothing(tmp_path):
