@@ -175,6 +175,35 @@ def test_nothing_is_read_from_elsewhere(tmp_path):
             read_matlab(stamped(path), [name])
 
 
+def test_classes_that_python_wrote_as_text_of_any_length(tmp_path):
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("x", data=np.eye(2)).attrs["MATLAB_class"] = "double"
+    assert read_matlab(stamped(path), ["x"])["x"].tolist() == np.eye(2).tolist()
+
+
+@pytest.mark.parametrize("kind", [5, 1.5, np.eye(2), h5py.Empty("f8"), ["a", "b"], "", b"\xff"])
+def test_classes_of_another_kind(tmp_path, kind):
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("x", data=np.eye(2)).attrs["MATLAB_class"] = kind
+    with pytest.raises(DataError, match="a.mat"):
+        read_matlab(stamped(path), ["x"])
+
+
+@pytest.mark.parametrize("kind", ["double", "char", "cell", "struct"])
+@pytest.mark.parametrize("data", [[np.inf, np.nan], np.array([b"ab"]), [1 + 2j], [-1, 5], ["text"]])
+def test_values_of_another_kind_than_their_class(tmp_path, kind, data):
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("x", data=data).attrs["MATLAB_class"] = np.bytes_(kind)
+        group = file.create_group("s")
+        group.attrs["MATLAB_class"] = np.bytes_("struct")
+        group.create_dataset("field", data=data)
+    assert isinstance(outcome(stamped(path), "x"), str) or kind == "double" and np.asarray(data).dtype.kind in "fi"
+    assert isinstance(outcome(path, "s"), str)
+
+
 # Limits
 
 
