@@ -136,7 +136,10 @@ class _Header(tarfile.TarInfo):
 
 
 class _OneDisk(io.BufferedReader):
-    """A zip file whose zip64 record counts one disk where OneDrive wrote none, which pyzipper refuses."""
+    """A zip file whose zip64 record counts one disk where OneDrive wrote none, which pyzipper refuses.
+
+    `is_part`: whether its ending tells that something is missing before it.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -147,7 +150,7 @@ class _OneDisk(io.BufferedReader):
         end = tail.rfind(ENDING)
         number, size, offset = struct.unpack_from("<H6xII", tail[end:].ljust(20, b"\0"), 4)
         is_zip64 = 2**32 - 1 in (size, offset)
-        self.is_part = number not in (0, 2**16 - 1) or not is_zip64 and size + offset > start + end  # else no zip
+        self.is_part = number not in (0, 2**16 - 1) or not is_zip64 and size + offset > start + end
         record = end - 20
         if record >= 0 and tail.startswith(LOCATOR, record) and not any(tail[record + 16 : record + 20]):
             self._place = start + record + 16
