@@ -3,7 +3,9 @@
 Nothing but plain files below the folder is ever written; links, devices, modes and owners are not carried over.
 """
 
+import io
 import shutil
+import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -28,19 +30,39 @@ LONG_HEADERS = {
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 }
+SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 AES = 99  # zip's mark of files that Python's own module cannot decrypt
+METHODS = {0, 8, 12, 14}  # of compression in a zip, that Python knows: none, Deflate, bzip2, LZMA
+OTHER_METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "xz", 96: "JPEG", 98: "PPMd"}
+STRONG = 0x40  # a flag: encrypted in PKWARE's own way
+WINDOWS = {0, 10}  # systems whose zips may have backslashes between folders
+ENDING, LOCATOR = b"PK\5\6", b"PK\6\7"  # of a zip: the record at its end, and the one before that in a zip64
+LONGEST_ENDING = 2**16 + 22  # bytes
+PART = "one part of several, which 7-Zip joins"
+OTHER_KINDS = {
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"rar!": "a RAR archive",
+    b"pk\3\4": f"a .zip that is cut off, or {PART}",
+    b"pk\7\x08": PART,
+}
 SHOWN = 5  # faulty names in a message
 
 
 @dataclass(frozen=True)
 class Member:
-    """An entry: its name, whether it is a plain file (not a folder), its unpacked size, and a fault or none."""
+    """An entry: its name, whether it is a plain file (not a folder), its unpacked size, and a fault or none.
+
+    `method`: of compression or encryption, where Python lacks it.
+    """
 
     name: str
     file: bool
     size: int
     fault: str | None
     entry: object
+    method: str | None = None
 
 
 class Archive:
@@ -59,12 +81,19 @@ class Archive:
         Raises DataError where there is no room; errors of a damaged archive come as the modules raise them.
         """
         chosen = [member for member in self.members if member.file and member.name.startswith(prefix)]
+        for member in chosen:
+            if member.method:
+                tools = "7-Zip, Keka on macOS" + (", Info-ZIP's unzip" if member.method == "Deflate64" else "")
+                raise DataError(
+                    f"{self.path}: {member.name!r} is packed by {member.method}, which Python does not unpack; unpack "
+                    f"it with another tool ({tools}) and name the folder in params.yaml (published)"
+                )
         needed, free = sum(member.size for member in chosen), shutil.disk_usage(folder).free
         if needed > free:
             raise DataError(f"{self.path}: unpacks to {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free")
         with tqdm(desc=description, total=needed, unit="B", unit_scale=True, unit_divisor=1024) as bar:
             for member in chosen:
-                target = folder / member.name.removeprefix(prefix)
+                target = folder / (member.name.removeprefix(prefix) or PurePosixPath(member.name).name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with self._open(member) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, 2**20)
@@ -76,16 +105,19 @@ class Archive:
 
 
 @contextmanager
-def opened(path: Path, password: str) -> Iterator[Archive]:
+def opened(path: Path, password: str, packed: int | None = None) -> Iterator[Archive]:
     """The archive at `path`, a zip (encrypted or not) or a tar (compressed or not).
 
-    Raises DataError when it is neither, damaged, the password is wrong, or anything in it is not to be trusted: names
-    that lead out of the folder, links, devices, more files or bytes than a data set can have.
+    `packed`: bytes that it came from, where it lay within another archive. Raises DataError when it is neither,
+    damaged, the password is wrong, or anything in it is not to be trusted: names that lead out of the folder, links,
+    devices, more files or bytes than a data set can have.
     """
     try:
-        with _reader(path, password) as reader:
-            members = list(_tar_members(reader) if isinstance(reader, tarfile.TarFile) else _zip_members(reader))
-            _judge(path, members)
+        packed = packed or path.stat().st_size
+        with _OneDisk(path) as file, _reader(path, file, password) as reader:
+            is_tar = isinstance(reader, tarfile.TarFile)
+            members = list(_tar_members(reader, packed) if is_tar else _zip_members(reader))
+            _judge(path, packed, members)
             yield Archive(path, members, reader)
     except DataError:
         raise
@@ -103,18 +135,47 @@ class _Header(tarfile.TarInfo):
         return super()._proc_member(archive)
 
 
-def _reader(path: Path, password: str) -> zipfile.ZipFile | pyzipper.AESZipFile | tarfile.TarFile:
+class _OneDisk(io.BufferedReader):
+    """A zip file whose zip64 record counts one disk where OneDrive wrote none, which pyzipper refuses.
+
+    `is_part`: whether its ending tells that something is missing before it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        start = max(0, path.stat().st_size - LONGEST_ENDING - 20)
+        self._place = -1  # of the number of disks
+        self.seek(start)
+        tail = self.read()
+        end = tail.rfind(ENDING)
+        number, size, offset = struct.unpack_from("<H6xII", tail[end:].ljust(20, b"\0"), 4)
+        is_zip64 = 2**32 - 1 in (size, offset)
+        self.is_part = number not in (0, 2**16 - 1) or not is_zip64 and size + offset > start + end
+        record = end - 20
+        if record >= 0 and tail.startswith(LOCATOR, record) and not any(tail[record + 16 : record + 20]):
+            self._place = start + record + 16
+        self.seek(0)
+
+    def read(self, size: int | None = -1) -> bytes:
+        offset = self._place - self.tell()
+        data = super().read(size)
+        return data[:offset] + b"\1" + data[offset + 1 :] if 0 <= offset < len(data) else data
+
+
+def _reader(path: Path, file: _OneDisk, password: str) -> zipfile.ZipFile | pyzipper.AESZipFile | tarfile.TarFile:
     with suppress(tarfile.ReadError):  # before zip, whose mark is looked for at the end, where a tar may hold a zip
         return tarfile.open(path, tarinfo=_Header)
-    if zipfile.is_zipfile(path):
-        reader = zipfile.ZipFile(path)
+    if zipfile.is_zipfile(file):
+        if file.is_part:
+            raise DataError(f"{path}: cannot be unpacked: damaged, or {PART}: unpack it so, name the folder")
+        reader = zipfile.ZipFile(file)
         if any(entry.compress_type == AES for entry in reader.infolist()):
-            reader.close()
-            reader = pyzipper.AESZipFile(path)
+            reader = pyzipper.AESZipFile(file)
         reader.setpassword(password.encode())
         return reader
-    head = path.open("rb").read(512).lstrip().lower()
-    what = "a web page" if head.startswith((b"<!doctype html", b"<html")) else "neither"
+    file.seek(0)
+    head = file.read(512).lstrip().lower()
+    what = next((what for beginning, what in OTHER_KINDS.items() if head.startswith(beginning)), "neither")
     raise DataError(f"{path}: expected a .zip or .tar archive, got {what}; another kind: unpack it, name the folder")
 
 
@@ -122,12 +183,16 @@ def _zip_members(reader: zipfile.ZipFile) -> Iterator[Member]:
     for entry in reader.infolist():
         kind = entry.external_attr >> 28  # of Unix: 8 a file, 4 a folder, 10 a link; 0 where it was not noted
         fault = None if kind in (0, 4, 8) else "a link or device"
-        fault = fault or _name_fault(entry.orig_filename)  # `filename` ends at a null character
-        yield Member(entry.filename, not entry.filename.endswith("/"), entry.file_size, fault, entry)
+        name = entry.orig_filename  # `filename` ends at a null character
+        name = name.replace("\\", "/") if entry.create_system in WINDOWS else name
+        method = entry.compress_type
+        other = None if method in METHODS else OTHER_METHODS.get(method, f"method {method}")
+        other = "PKWARE's strong encryption" if entry.flag_bits & STRONG else other
+        yield Member(name, not name.endswith("/"), entry.file_size, fault or _name_fault(name), entry, other)
 
 
-def _tar_members(reader: tarfile.TarFile) -> Iterator[Member]:
-    packed, total = Path(reader.name).stat().st_size, 0
+def _tar_members(reader: tarfile.TarFile, packed: int) -> Iterator[Member]:
+    total = 0
     for number, entry in enumerate(reader):  # header by header, so that a bomb is seen before it is decompressed
         total += entry.size
         _judge_size(Path(reader.name), packed, number, total)
@@ -151,14 +216,14 @@ def _name_fault(name: str) -> str | None:
     return "a name with a null character" if "\0" in name else None
 
 
-def _judge(path: Path, members: list[Member]) -> None:
+def _judge(path: Path, packed: int, members: list[Member]) -> None:
     faulty = [f"{member.name!r} is {member.fault}" for member in members if member.fault]
     if faulty:
         more = f" and {len(faulty) - SHOWN} more" if len(faulty) > SHOWN else ""
         raise DataError(
             f"{path}: not unpacked, because {'; '.join(faulty[:SHOWN])}{more}; a data set has no such entries"
         )
-    _judge_size(path, path.stat().st_size, len(members), sum(member.size for member in members))
+    _judge_size(path, packed, len(members), sum(member.size for member in members))
 
 
 def _judge_size(path: Path, packed: int, files: int, total: int) -> None:

@@ -7,7 +7,6 @@ from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.datasets.files import annotated
 from pipeline.datasets.findings import Finding
 from pipeline.datasets.matlab import read_matlab, segments
-from pipeline.errors import DataError
 
 
 def samples(root: Path, findings: list[Finding]) -> list[Sample]:
@@ -23,7 +22,5 @@ def samples(root: Path, findings: list[Finding]) -> list[Sample]:
 
 
 def _axes(path: Path) -> Annotation:
-    variables = read_matlab(path)
-    if "segments" not in variables:
-        raise DataError(f"{path}: expected the key `segments`, got {sorted(k for k in variables if k[0] != '_')}")
-    return Annotation(axes=tuple(ReflectionAxis(*mark) for mark in segments(path, variables["segments"])))
+    marks = read_matlab(path, ["segments"])["segments"]
+    return Annotation(axes=tuple(ReflectionAxis(*mark) for mark in segments(path, marks)))

@@ -6,7 +6,8 @@ data/downloads, since three data sets share one archive.
 
 import shutil
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import yaml
@@ -17,6 +18,7 @@ from pipeline.errors import DataError
 SOURCES = Path(__file__).with_name("sources.yaml")
 # What marks the root of each data set: a file beside which it lies, or its folder.
 LANDMARKS = {"dendi": "reflection_split.pt", "sdrw": "SDRW", "ldrs": "LDRS", "nyu": "NYU"}
+SHOWN = 5  # archives in a message
 ADVICE = """name it in params.yaml: an unpacked folder, a .zip or .tar, or a URL. By hand:
   dendi: DENDI, linked in the README of github.com/ahyunSeo/EquiSym
   pmc:   SDRW, LDRS and NYU in one archive, linked in the README of github.com/ahyunSeo/PMCNet
@@ -57,12 +59,27 @@ def _from_source(dataset: str, source: dict, password: str, data: Path, root: Pa
     try:
         checksums.require(digest, name, source.get("sha256"), ledger)
         with archives.opened(archive, password) as opened:
-            prefix = _prefix(opened.files(), dataset, archive)
-            opened.unpack(prefix, _inner(dataset, root), dataset)
+            _unpack(opened, password, dataset, root)
     except DataError as error:
         again = f"; if it is damaged, delete {archive}, and it is fetched anew" if remote else ""
         raise DataError(f"{error}{again}") from None
     checksums.note(digest, name, archive.stat().st_size, ledger)  # only now: it is known to be whole
+
+
+def _unpack(opened: archives.Archive, password: str, dataset: str, root: Path) -> None:
+    """Unpack the data set, also out of an archive that lies alone in the opened one, as OneDrive packs shared files."""
+    names = opened.files()
+    inner = _archives(names)
+    if len(inner) != 1 or _places(names, dataset):
+        return opened.unpack(_prefix(names, dataset, opened.path), _inner(dataset, root), dataset)
+    with TemporaryDirectory(dir=root) as folder:
+        opened.unpack(inner[0], Path(folder), dataset)
+        path = Path(folder) / PurePosixPath(inner[0]).name
+        try:
+            with archives.opened(path, password, opened.path.stat().st_size) as nested:
+                nested.unpack(_prefix(nested.files(), dataset, path), _inner(dataset, root), dataset)
+        except DataError as error:
+            raise DataError(str(error).replace(str(path), f"{opened.path}: {inner[0]}")) from None
 
 
 def _public(url: str) -> str:
@@ -83,6 +100,16 @@ def _copy(folder: Path, dataset: str, root: Path) -> None:
 
 def _prefix(names: list[str], dataset: str, source: Path) -> str:
     """Where in a source the data set lies, with a slash behind; the place nearest to the top if there are several."""
+    found = _places(names, dataset)
+    if not found:
+        inner = _archives(names)
+        hint = f"; it holds {', '.join(inner[:SHOWN])}: unpack it and name the right one" if inner else ""
+        raise DataError(f"{source}: holds no {LANDMARKS[dataset]}, which marks the root of {dataset}{hint}")
+    return "".join(f"{folder}/" for folder in min(found, key=lambda folders: (len(folders), folders)))
+
+
+def _places(names: list[str], dataset: str) -> list[list[str]]:
+    """The folders that lead to each place where the data set could lie."""
     landmark, found = LANDMARKS[dataset], []
     for name in names:
         *folders, file = name.split("/")
@@ -90,9 +117,12 @@ def _prefix(names: list[str], dataset: str, source: Path) -> str:
             found.append(folders)
         elif landmark in folders:
             found.append(folders[: folders.index(landmark) + 1])
-    if not found:
-        raise DataError(f"{source}: holds no {landmark}, which marks the root of {dataset}")
-    return "".join(f"{folder}/" for folder in min(found, key=lambda folders: (len(folders), folders)))
+    return found
+
+
+def _archives(names: list[str]) -> list[str]:
+    """The names of archives among these, without what macOS keeps beside them."""
+    return [name for name in names if name.lower().endswith(archives.SUFFIXES) and not name.split("/")[-1][0] == "."]
 
 
 def _inner(dataset: str, root: Path) -> Path:

@@ -26,7 +26,7 @@ def samples(root: Path, split: str, findings: list[Finding]) -> list[Sample]:
 
 def _training(folder: Path, kind: str, findings: list[Finding]) -> list[Sample]:
     path = folder / f"{kind}GT_training" / f"{kind}GT_training.mat"
-    truth = read_matlab(path).get("gt")
+    truth = read_matlab(path, ["gt"])["gt"]
     entries = list(np.atleast_1d(truth))
     if not entries or not all(isinstance(e, dict) and {"name", "ax"} <= e.keys() for e in entries):
         raise DataError(f"{path}: expected a struct array `gt` with the fields `name` and `ax`")
@@ -35,9 +35,9 @@ def _training(folder: Path, kind: str, findings: list[Finding]) -> list[Sample]:
 
 def _testing(folder: Path, findings: list[Finding]) -> list[Sample]:
     path = folder / "reflectionTestGt2013.mat"
-    truth, found = read_matlab(path), []
+    truth, found = read_matlab(path, ["gtS", "gtM"]), []
     for kind, key in (("single", "gtS"), ("multiple", "gtM")):
-        if not isinstance(truth.get(key), dict) or len(truth[key]) < 2:
+        if not isinstance(truth[key], dict) or len(truth[key]) < 2:
             raise DataError(f"{path}: expected a struct `{key}` of names and segments")
         names, marks = list(truth[key].values())[:2]
         names, marks = list(np.atleast_1d(names)), rows(marks)

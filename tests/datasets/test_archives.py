@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -195,6 +196,35 @@ def test_many_faults_are_counted(tmp_path, folder):
     assert message.count("leads out of the folder") == 5 and "and 2 more" in message
 
 
+def from_windows(name):
+    info = zip_entry(name, 0)
+    info.create_system = 0
+    return info
+
+
+def test_backslashes_of_windows_stand_between_folders(tmp_path, folder):
+    files = {from_windows(name.replace("/", "\\")): content for name, content in FILES.items()}
+    path = zipped(tmp_path / "a.zip", files | {from_windows("set\\deeper\\"): b""})
+    with opened(path, "") as archive:
+        assert sorted(archive.files()) == sorted(FILES)
+    unpack(path, folder)
+    assert contents(folder) == FILES
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("..\\..\\x", "leads out of the folder"),
+        ("a\\..\\..\\x", "leads out of the folder"),
+        ("\\x", "an absolute path"),
+        ("\\\\host\\x", "an absolute path"),
+        ("C:\\x", "of another system"),
+    ],
+)
+def test_backslashes_of_windows_that_lead_elsewhere(tmp_path, folder, name, fault):
+    assert fault in assert_fails(zipped(tmp_path / "a.zip", FILES | {from_windows(name): b"evil"}), folder)
+
+
 # Links and devices
 
 
@@ -291,6 +321,87 @@ def test_no_room(tmp_path, folder, monkeypatch, suffix):
     assert re.search(r"unpacks to [\d.]+ GB, but .* has [\d.]+ GB free", message) and str(folder) in message
 
 
+# What Python does not unpack
+
+
+def as_method(path, name, method):
+    """Change the method of compression that a zip gives for a file."""
+    with zipfile.ZipFile(path) as file:
+        local = file.getinfo(name).header_offset
+    content = bytearray(path.read_bytes())
+    content[local + 8 : local + 10] = method.to_bytes(2, "little")
+    central = content.rfind(name.encode()) - 46
+    content[central + 10 : central + 12] = method.to_bytes(2, "little")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "tool"),
+    [
+        (1, "Shrink", "7-Zip"),
+        (9, "Deflate64", "Info-ZIP"),
+        (93, "Zstandard", "7-Zip"),
+        (95, "xz", "7-Zip"),
+        (97, "method 97", "7-Zip"),
+        (98, "PPMd", "7-Zip"),
+    ],
+)
+def test_methods_that_python_lacks(tmp_path, folder, method, name, tool):
+    path = as_method(packed(tmp_path, ".zip"), "set/empty", method)
+    message = assert_fails(path, folder)  # before anything is written
+    assert f"'set/empty' is packed by {name}," in message and tool in message and "name the folder" in message
+    unpack(path, folder, "other/")
+    assert contents(folder) == {"c.jpg": NOISE[::-1]}
+
+
+def test_methods_that_python_lacks_under_encryption(tmp_path, folder):
+    path = aes(tmp_path / "a.zip")
+    path.write_bytes(path.read_bytes().replace(b"AE\3\x08\0", b"AE\3\x62\0"))
+    assert "packed by PPMd" in assert_fails(path, folder, password=PASSWORD)
+
+
+def test_strong_encryption(tmp_path, folder):
+    path = packed(tmp_path, ".zip", {"a": b"a" * 99})
+    content = bytearray(path.read_bytes())
+    content[6], content[content.index(b"PK\1\2") + 8] = 0x41, 0x41
+    path.write_bytes(content)
+    assert "PKWARE's strong encryption" in assert_fails(path, folder)
+
+
+# OneDrive
+
+
+def as_onedrive(path):
+    """Make a zip a zip64 whose locator counts no disks, as OneDrive does."""
+    content = path.read_bytes()
+    end = content.rfind(b"PK\5\6")
+    *_, here, total, size, offset, _ = struct.unpack("<4sHHHHIIH", content[end : end + 22])
+    path.write_bytes(
+        content[:end]
+        + struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, here, total, size, offset)
+        + struct.pack("<4sIQI", b"PK\6\7", 0, end, 0)
+        + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1, 0)
+    )
+    return path
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_zip64_of_onedrive(tmp_path, folder, encrypted):
+    path = as_onedrive(aes(tmp_path / "a.zip") if encrypted else packed(tmp_path, ".zip"))
+    unpack(path, folder, password=PASSWORD)
+    assert contents(folder) == FILES
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_zip64_of_several_disks(tmp_path, folder, encrypted):
+    path = as_onedrive(aes(tmp_path / "a.zip") if encrypted else packed(tmp_path, ".zip"))
+    content = bytearray(path.read_bytes())
+    content[content.rfind(b"PK\6\7") + 16] = 2
+    path.write_bytes(content)
+    assert "multiple disks" in assert_fails(path, folder, password=PASSWORD)
+
+
 # Passwords
 
 
@@ -373,12 +484,28 @@ NO_ARCHIVES = {
     "empty": (b"", "neither"),
     "short": (b"PK", "neither"),
     "end of a zip": (b"PK\5\6" + bytes(17), "neither"),
-    "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(500), "neither"),
-    "rar": (b"Rar!\x1a\x07\x01\x00" + bytes(500), "neither"),
+    "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(500), "a 7z archive"),
+    "rar": (b"Rar!\x1a\x07\x01\x00" + bytes(500), "a RAR archive"),
+    "first volume": (b"PK\3\4" + bytes(500), "a .zip that is cut off, or one part of several, which 7-Zip joins"),
     "gz": (gzip.compress(b"no tar"), "neither"),
     "page": (b"<html>sign in</html>", "a web page"),
     "doctype": (b"\n  <!DOCTYPE HTML>\n<html>sign in</html>", "a web page"),
 }
+
+
+@pytest.mark.parametrize("start", [100, 15_000, 30_000])
+def test_the_last_of_several_parts(tmp_path, folder, start):
+    path = packed(tmp_path, ".zip")
+    path.write_bytes(path.read_bytes()[start:])
+    assert "one part of several, which 7-Zip joins" in assert_fails(path, folder)
+
+
+def test_the_last_of_several_disks(tmp_path, folder):
+    path = packed(tmp_path, ".zip")
+    content = bytearray(path.read_bytes())
+    content[content.rfind(b"PK\5\6") + 4] = 3
+    path.write_bytes(content)
+    assert "one part of several, which 7-Zip joins" in assert_fails(path, folder)
 
 
 @pytest.mark.parametrize(("content", "what"), NO_ARCHIVES.values(), ids=NO_ARCHIVES)

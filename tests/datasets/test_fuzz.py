@@ -64,6 +64,15 @@ def split_lists():
 
 
 ROW = np.array([1, 2, 3, 4.5])
+MATLAB = Path(__file__).with_name("matlab")  # files of all versions, see make.m there
+
+
+def nyu_of(name):
+    """NYU with a MATLAB file of `tests/datasets/matlab`, which is fuzzed."""
+    files = {"NYU/S/I001.png": b"", "NYU/M/I001.png": b"", "NYU/M/I001.mat": matlab(segments=ROW)}
+    return nyu.samples, "NYU/S/I001.mat", (MATLAB / f"{name}.mat").read_bytes(), files
+
+
 # reader -> the files it needs, and which of them is fuzzed
 TREES = {
     "dendi split": (lambda r, f: dendi.samples(r, "reflection", "train", f), "reflection_split.pt", split_lists(),
@@ -72,8 +81,7 @@ TREES = {
                          json.dumps(FIGURES).encode(), {"reflection_split.pt": split_lists()}),
     "ldrs": (lambda r, f: ldrs.samples(r, "val", f), "LDRS/val/a.json", json.dumps(SHAPES).encode(),
              {"LDRS/val/a.jpg": b""}),
-    "nyu": (lambda r, f: nyu.samples(r, f), "NYU/S/I001.mat", matlab(segments=np.array([ROW, ROW])),
-            {"NYU/S/I001.png": b"", "NYU/M/I001.png": b"", "NYU/M/I001.mat": matlab(segments=ROW)}),
+    **{f"nyu {name}": nyu_of(name) for name in ("v4", "v6", "v7", "v73", "workspace-v7", "octave-hdf5")},
     "sdrw training": (lambda r, f: sdrw.samples(r, "train", f),
                       "SDRW/reflection_training/singleGT_training/singleGT_training.mat",
                       matlab(gt=truth(["a.jpg", "b.jpg "], [ROW, np.stack([ROW, ROW])])),

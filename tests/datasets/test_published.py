@@ -14,6 +14,7 @@ import pytest
 import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 
+from pipeline.datasets import archives as judging
 from pipeline.datasets import published
 from pipeline.datasets.checksums import digest
 from pipeline.errors import DataError
@@ -132,6 +133,74 @@ def test_the_landmark_nearest_to_the_top_counts(tmp_path, bring, dataset, other)
     again.parent.mkdir(parents=True)
     again.write_bytes(b"old")
     check(dataset, bring(dataset, packed(folder, ".zip")))
+
+
+def within(archive, *names, suffix=".zip"):
+    """An archive that holds another under these names, beside what macOS and OneDrive add."""
+    folder = archive.parent / "outer"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(archive, folder / name)
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "._PMC.zip").write_bytes(b"\0\5\x16\7" + bytes(60))
+    (folder / "read me.txt").write_text("thanks")
+    outer = packed(folder, suffix)
+    return outer.rename(outer.with_name(f"outer{suffix}"))
+
+
+@pytest.mark.parametrize("dataset", FILES)
+@pytest.mark.parametrize(
+    ("inner", "outer"), [(".zip", ".zip"), (".tar.gz", ".zip"), (".zip", ".tar"), (".tar", ".tar")]
+)
+def test_an_archive_that_lies_alone_in_another(tmp_path, bring, dataset, inner, outer):
+    archive = packed(unpacked(tmp_path / "download" / "top", dataset).parent, inner)
+    check(dataset, bring(dataset, within(archive, f"OneDrive_1/PMC{inner}", suffix=outer)))
+
+
+def test_an_encrypted_archive_within_another(tmp_path, bring, assert_fails):
+    (tmp_path / "pmc.zip").write_bytes(ENCRYPTED)
+    outer = within(tmp_path / "pmc.zip", "PMC.ZIP")
+    assert "Bad password" in assert_fails("nyu", outer, "wrong")
+    assert (bring("nyu", outer) / "NYU" / "S" / "I.txt").read_text() == "marks\n"
+
+
+def test_an_archive_beside_the_data_set_is_let_be(tmp_path, bring):
+    folder = unpacked(tmp_path / "download", "ldrs")
+    (folder / "old.zip").write_bytes(b"no zip")
+    check("ldrs", bring("ldrs", packed(folder, ".zip")))
+
+
+def test_several_archives_in_one_are_named(tmp_path, assert_fails):
+    archive = packed(unpacked(tmp_path / "download", "dendi"), ".zip")
+    message = assert_fails("dendi", within(archive, "a/DENDI.zip", "PMC.tgz"))
+    assert "it holds PMC.tgz, a/DENDI.zip: unpack it and name the right one" in message
+
+
+def test_archives_in_a_folder_are_named(tmp_path, assert_fails):
+    packed(unpacked(tmp_path / "download" / "x", "dendi"), ".zip")
+    (tmp_path / "download" / "x" / "reflection_split.pt").unlink()
+    assert "it holds archive.zip: unpack it" in assert_fails("dendi", tmp_path / "download")
+
+
+def test_what_is_wrong_within_an_archive_in_another_names_both(tmp_path, assert_fails):
+    archive = packed(unpacked(tmp_path / "download", "ldrs"), ".zip")
+    outer = within(archive, "PMC.zip")
+    assert f"- {outer}: PMC.zip: holds no reflection_split.pt" in assert_fails("dendi", outer)
+    shutil.rmtree(tmp_path / "outer")
+    again = within(outer.rename(tmp_path / "once.zip"), "PMC.zip")
+    assert f"- {again}: PMC.zip: holds no LDRS" in assert_fails("ldrs", again)  # one level is enough
+
+
+def test_the_limits_hold_for_both_archives_together(tmp_path, assert_fails, bring, monkeypatch):
+    folder = unpacked(tmp_path / "download", "ldrs")
+    (folder / "LDRS" / "zeros").write_bytes(bytes(4_000_000))
+    packed(folder, ".zip").rename(tmp_path / "once.zip")
+    outer = within(tmp_path / "once.zip", "PMC.zip")
+    monkeypatch.setattr(judging, "SMALL", 0)
+    monkeypatch.setattr(judging, "LARGEST_RATIO", 4_000_000 // outer.stat().st_size)
+    assert "no data set is packed so" in assert_fails("ldrs", outer)
+    monkeypatch.setattr(judging, "LARGEST_RATIO", 2 * 4_000_000 // outer.stat().st_size)
+    bring("ldrs", outer)
 
 
 def test_encrypted_zip(tmp_path, bring):
