@@ -11,13 +11,3 @@ Group = Literal["C4", "C8", "C16", "D4", "D8"]  # C: rotations; D: rotations and
 Precision = Literal["fp32", "bf16", "fp16"]
 TowerUse = Literal["trained", "frozen"]
 Schedule = Literal["exp", "constant", "step", "cos"]
-
-# Test set -> the data sets whose test images it holds.
-TEST_SETS = {
-    "dendi": ("dendi",),
-    "sdrw": ("sdrw",),
-    "ldrs": ("ldrs",),
-    "mixed": ("sdrw", "ldrs"),
-    "photos": ("photos",),
-    "own": ("own",),
-}

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.errors import ParamsError
 from pipeline.names import PromptKind
+from pipeline.project import located
 
 
 def draw(kind: PromptKind, count: int, words: int, vocabulary: list[str], seed: int) -> list[str]:
@@ -43,6 +44,7 @@ def read_vocabulary(path: Path | None) -> list[str]:
     """
     if path is None:
         return _torchvision_categories()
+    path = located(path)
     try:
         with path.open(newline="", encoding="utf-8") as lines:
             words = [row[0].strip() for row in csv.reader(lines) if row]

@@ -9,8 +9,8 @@ import yaml
 from dvc.repo import Repo
 
 from pipeline.ablation import cell_names
-from pipeline.names import TEST_SETS
 from pipeline.params import load_params
+from pipeline.scoring.sets import TEST_SETS
 
 PROJECT = Path(__file__).parents[1]
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from pipeline.ablation import short
 from pipeline.errors import ParamsError
 from pipeline.params import load_params
 
@@ -202,7 +203,7 @@ def test_numbers_as_yaml_writes_them(tmp_path):
 def test_changes_and_short_runs():
     params = load_params(COMMITTED)
     changes = ["backbone=tiny", "prompts.kind=none", "decoder.upsampler=plain", "backbones.tiny.blocks=[1, 2, 3]"]
-    cell = load_params(COMMITTED, changes).short()
+    cell = short(load_params(COMMITTED, changes))
     assert (cell.backbone, cell.prompts.kind, cell.decoder.upsampler) == ("tiny", "none", "plain")
     assert cell.chosen.blocks == (1, 2, 3)
     assert cell.chosen.input_size == params.ablation.input_size and cell.chosen.model == params.backbones["tiny"].model

@@ -18,6 +18,7 @@ from pipeline.backbones.weights import HUB_FILES, brief
 from pipeline.errors import BackboneError
 from pipeline.params import BackboneParams
 from pipeline.products import Linear, SelfAttention
+from pipeline.project import located
 
 open_clip.add_model_config(Path(__file__).with_name("architectures"))
 
@@ -192,9 +193,10 @@ def _from_hub(tag: dict) -> Path:
 
 def tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
     """The tokenizer of an open_clip model. CLIP's ships with open_clip; SigLIP's lies beside its weights at the hub."""
-    local = config.weights and (config.weights / "tokenizer.json").is_file()
+    folder = located(config.weights) if config.weights else None
+    local = folder and (folder / "tokenizer.json").is_file()
     try:
-        return open_clip.get_tokenizer(f"local-dir:{config.weights}" if local else config.model)
+        return open_clip.get_tokenizer(f"local-dir:{folder}" if local else config.model)
     except OSError as error:
         raise BackboneError(
             f"the tokenizer of {config.model} comes from the hub, or from a folder that holds all of the hub's files "

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.errors import BackboneError
+from pipeline.project import located
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 WEIGHT_FILES = (*HUB_FILES, "model.safetensors", "model.pt")
@@ -10,6 +11,7 @@ WEIGHT_FILES = (*HUB_FILES, "model.safetensors", "model.pt")
 
 def local_weights(path: Path) -> Path:
     """The weights file at `path`, or inside it if it is a folder."""
+    path = located(path)
     candidates = [path / name for name in WEIGHT_FILES] if path.is_dir() else [path]
     for candidate in candidates:
         if candidate.is_file():
