@@ -13,7 +13,7 @@ def project() -> Path:
     """
     here = Path.cwd()
     root = Path(os.environ.get("DVC_ROOT", here)).resolve()
-    if not here.is_relative_to(root / ".dvc" / "tmp"):
+    if not here.is_relative_to((root / ".dvc" / "tmp").resolve()):
         return here
     return _repository(root) / here.relative_to(_repository(here))
 

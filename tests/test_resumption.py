@@ -29,7 +29,8 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def repository(tmp_path, monkeypatch):
     """One for each test: they look at what lies there."""
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    (tmp_path / "repository").mkdir()
+    monkeypatch.chdir(tmp_path / "repository")
     return tmp_path / "repository"
 
 
@@ -47,7 +48,8 @@ def whole(data, tmp_path_factory):
     """What an uninterrupted training leaves."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(folder / "repository"))
+        (folder / "repository").mkdir()
+        patch.chdir(folder / "repository")
         training.train(params(**RECIPE), *data, folder / "run")
     assert not list((folder / "repository" / ".checkpoints").iterdir())
     return content(folder / "run")
@@ -125,7 +127,7 @@ def test_interrupted_and_taken_up_again(data, whole, tmp_path, monkeypatch):
         training.train(params(**RECIPE), *data, tmp_path / "run")
     assert stop.value.signal == signal.SIGTERM
     monkeypatch.undo()
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    monkeypatch.chdir(tmp_path / "repository")
     training.train(params(**RECIPE), *data, tmp_path / "again")
     assert content(tmp_path / "again") == whole
 
