@@ -155,7 +155,7 @@ def named_keys():
     return {re.sub(r"^backbones\.\w+", "backbones.NAME", key) for key in keys}
 
 
-NAMING = {"named": GRAPH["stages"]["named"], "photographs": WEIGHTS["stages"]["photographs"]}
+NAMING = {name: STAGES[name] for name in ("sources", "named", "photographs")}
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name not in NAMING])

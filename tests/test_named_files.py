@@ -65,11 +65,11 @@ def test_training_runs_again_for_its_own_data_and_words_alone(project):
     assert "data/named/prompts.vocabulary" in str(changed(project, "train"))
     assert (project / "words.txt").read_text().startswith("tulip")  # a link was replaced, not written through
 
-    (project / "words.txt").rename(project / "other.txt")
+    choose(project, prompts={"vocabulary": "word.txt"})
     printed = run(project, "dvc", "repro", "named", fails=True)
-    assert "prompts.vocabulary: " in printed and "words.txt: no such file or folder" in printed
+    assert "prompts.vocabulary: " in printed and "word.txt: no such file or folder" in printed
     assert "Traceback" not in printed
-    (project / "other.txt").rename(project / "words.txt")
+    choose(project, prompts={"vocabulary": "words.txt"})
 
 
 def test_a_run_in_a_temporary_copy_sees_what_is_in_the_project(project):
