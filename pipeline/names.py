@@ -15,13 +15,3 @@ TowerUse = Literal["trained", "frozen"]
 Schedule = Literal["exp", "constant", "step", "cos"]
 Augmentation = Literal["released", "turned", "tilted"]
 Targets = Literal["released", "clipped"]
-
-# Test set -> the data sets whose test images it holds.
-TEST_SETS = {
-    "dendi": ("dendi",),
-    "sdrw": ("sdrw",),
-    "ldrs": ("ldrs",),
-    "mixed": ("sdrw", "ldrs"),
-    "photos": ("photos",),
-    "own": ("own",),
-}

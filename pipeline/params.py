@@ -4,14 +4,14 @@ The comments in params.yaml say what each key means; no default stands here.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ParamsError
 from pipeline.names import (
@@ -26,24 +26,7 @@ from pipeline.names import (
     UpsamplerKind,
     Validation,
 )
-
-Count = Annotated[int, Field(ge=1, strict=True)]
-InputSize = Annotated[int, Field(ge=32, le=4096, strict=True)]  # pixels; a picture of this size takes memory
-Seed = Annotated[int, Field(ge=0, strict=True)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Value = TypeVar("Value")
-Axis = Annotated[tuple[Value, ...], Field(min_length=1)]
-
-
-def _alpha(value: object, validate: Callable) -> float | str:
-    """One message, where pydantic would give one for the number and one for the word."""
-    try:
-        return validate(value)
-    except ValidationError:
-        raise PydanticCustomError("alpha", "Input should be a number less than 1, or 'balanced'") from None
-
-
-Alpha = Annotated[Annotated[float, Field(lt=1)] | Literal["balanced"], WrapValidator(_alpha)]
+from pipeline.values import Alpha, Axis, Count, File, Folder, InputSize, Layers, Name, Number, Seed, Share, Source, Text
 
 
 class _Section(BaseModel):
@@ -54,15 +37,15 @@ class BackboneParams(_Section):
     """One entry of the catalogue of backbones."""
 
     family: Literal["lite", "open_clip"]
-    model: str
-    pretrained: str
-    weights: Path | None
+    model: Text
+    pretrained: Text
+    weights: File
     input_size: InputSize
     blocks: Annotated[tuple[Count, ...], Field(min_length=3, max_length=3)]
     frozen: Annotated[int, Field(ge=0, strict=True)]
     normalisation: Literal["released", "own"]
-    tower_lr: Annotated[float, Field(gt=0)]
-    decoder_lr: Annotated[float, Field(gt=0)]
+    tower_lr: Annotated[Number, Field(gt=0)]
+    decoder_lr: Annotated[Number, Field(gt=0)]
 
 
 class EmbeddedParams(_Section):
@@ -74,24 +57,24 @@ class EmbeddedParams(_Section):
 class PublishedParams(_Section):
     """Where the real data are; None: where they are published."""
 
-    dendi: str | None
-    pmc: str | None
+    dendi: Source
+    pmc: Source
     password: str
 
 
 class OwnParams(_Section):
     """A researcher's own images."""
 
-    folder: Path
+    folder: Folder
 
 
 class SyntheticParams(_Section):
     """Training images made from a folder of photographs."""
 
-    photographs: Path
+    photographs: Folder
     images: Count
-    axes: Path | None
-    least: Annotated[float, Field(ge=0, le=1)]
+    axes: File
+    least: Annotated[Number, Field(ge=0, le=1)]
 
 
 class PreprocessParams(_Section):
@@ -108,8 +91,8 @@ class PromptParams(_Section):
     kind: PromptKind
     count: Count
     words: Count
-    vocabulary: Path | None
-    file: Path | None
+    vocabulary: File
+    file: File
 
 
 class DecoderParams(_Section):
@@ -117,7 +100,7 @@ class DecoderParams(_Section):
 
     upsampler: UpsamplerKind
     group: Group
-    layers: Literal[1, 2, 4]
+    layers: Layers
     width: Annotated[int, Field(ge=4, multiple_of=4, strict=True)]
 
 
@@ -125,7 +108,7 @@ class TrainParams(_Section):
     """How the model is trained."""
 
     datasets: Annotated[tuple[Literal["dendi", "sdrw", "ldrs", "nyu", "own"], ...], Field(min_length=1)]
-    initial: Path | None
+    initial: File
     epochs: Count
     batch: Count
     accumulate: Count
@@ -137,8 +120,8 @@ class TrainParams(_Section):
     decay: Share
     warmup: Annotated[int, Field(ge=0, strict=True)]
     alpha: Alpha
-    gamma: Annotated[float, Field(ge=0)]
-    ema: Annotated[float, Field(ge=0, lt=1)]
+    gamma: Annotated[Number, Field(ge=0)]
+    ema: Annotated[Number, Field(ge=0, lt=1)]
     validate_every: Count
     overfit: Annotated[int, Field(ge=0, strict=True)]
     workers: Annotated[int, Field(ge=0, strict=True)]
@@ -156,7 +139,7 @@ class EvaluateParams(_Section):
 class AblationParams(_Section):
     """The axes of the grid and the size of its runs."""
 
-    backbone: Axis[str]
+    backbone: Axis[Name]
     prompts: Axis[PromptKind]
     upsampler: Axis[UpsamplerKind]
     input_size: InputSize
@@ -167,14 +150,14 @@ class PresetParams(_Section):
     """The values that the axes of ablation/dvc.yaml take."""
 
     seeds: Axis[Seed]
-    backbones: Axis[str]
+    backbones: Axis[Name]
     kinds: Axis[PromptKind]
     counts: Axis[Count]
     words: Axis[Count]
     towers: Axis[TowerUse]
     upsamplers: Axis[UpsamplerKind]
     groups: Axis[Group]
-    options: Axis[str]
+    options: Axis[Name]
 
 
 class Params(_Section):
@@ -195,22 +178,12 @@ class Params(_Section):
     evaluate: EvaluateParams
     ablation: AblationParams
     presets: PresetParams
-    backbones: dict[str, BackboneParams]
+    backbones: dict[Name, BackboneParams]
 
     @property
     def chosen(self) -> BackboneParams:
         """The catalogue entry that `backbone` names."""
         return self.backbones[self.backbone]
-
-    def short(self) -> "Params":
-        """These parameters as those of a short run of the ablation: on DENDI, at its input size."""
-        entry = self.chosen.model_copy(update={"input_size": self.ablation.input_size})
-        return self.model_copy(
-            update={
-                "backbones": {**self.backbones, self.backbone: entry},
-                "train": self.train.model_copy(update={"datasets": ("dendi",), "epochs": self.ablation.epochs}),
-            }
-        )
 
 
 def load_params(path: Path = Path("params.yaml"), changes: Sequence[str] = ()) -> Params:
@@ -268,6 +241,12 @@ def _cross_checks(params: Params) -> list[str]:
     faults = [
         f"{key}: unknown backbone {name!r}; allowed: {', '.join(names)}{_suggestion(name, names)}"
         for key, values in chosen.items() for name in values if name not in params.backbones
+    ]  # fmt: skip
+    axes = params.ablation.backbone, params.ablation.prompts, params.ablation.upsampler
+    cells = ["-".join(cell) for cell in product(*axes)]  # the presets have one axis of free text each, and numbers
+    faults += [
+        f"ablation: several of its cells would be called {name!r}; rename a backbone"
+        for name in dict.fromkeys(cells) if cells.count(name) > 1
     ]  # fmt: skip
     if params.task == "rotation" and not {"dendi", "own"} & set(params.train.datasets):
         faults.append("train.datasets: only dendi and own have rotation centres; add one or set task: reflection")

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.errors import ParamsError
 from pipeline.names import PromptKind
 from pipeline.params import PromptParams
+from pipeline.project import located
 
 RELEASED_SEED = 41  # the default of the released code's --seed
 
@@ -81,6 +82,7 @@ def read_vocabulary(path: Path | None, distinct: bool = True) -> list[str]:
 
 def _text(path: Path, key: str) -> str:
     """The content of a text file that a parameter names."""
+    path = located(path)
     try:
         return path.read_text("utf-8-sig")  # some editors begin a file with a mark
     except FileNotFoundError:

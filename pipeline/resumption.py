@@ -1,7 +1,7 @@
 """What a training leaves behind at short intervals, so that a killed run loses minutes.
 
-It lies outside DVC's outs, which DVC deletes before a stage: in `.checkpoints/KEY` of the repository (`DVC_ROOT`, so
-that runs of DVC's queue find it, too). KEY is a digest of the parameters, the code and the data: a run goes on from
+It lies outside DVC's outs, which DVC deletes before a stage: in `.checkpoints/KEY` of the project itself, where runs of
+DVC's queue find it, too. KEY is a digest of the parameters, the code and the data: a run goes on from
 what is exactly its own, or starts anew.
 """
 
@@ -19,28 +19,28 @@ from pipeline.checkpoints import save_model
 from pipeline.clipsym import CLIPSym
 from pipeline.errors import CheckpointError
 from pipeline.packing import PackedSplit
-from pipeline.params import Params
+from pipeline.params import Params, TrainParams
+from pipeline.project import located, project
 from pipeline.records import ModelRecord
+from pipeline.values import named_files
 
 STATE = "state.pt"
 
 
-def repository() -> Path:
-    """The folder that survives a run: DVC's repository, also for experiments in temporary copies of it."""
-    return Path(os.environ.get("DVC_ROOT", "."))
-
-
 def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
-    """A digest of what a training depends on: its parameters, this package's code, the packed splits, the weights that
-    it starts from. Raises CheckpointError where these are missing.
+    """A digest of what a training depends on: its parameters, this package's code, the packed splits, the files that
+    the parameters name: words, weights. Raises CheckpointError where one is missing.
     """
-    trained = params.model_dump_json(include={"seed", "task", "prompts", "decoder", "train"})
+    included = dict.fromkeys(("seed", "task", "prompts", "decoder"), True)
+    trained = params.model_dump_json(include=included | {"train": set(TrainParams.model_fields) - {"workers"}})
     digest = hashlib.sha256(f"{trained} {params.backbone} {params.chosen.model_dump_json()}".encode())
-    package = Path(__file__).parent
-    initial = params.train.initial
-    if initial and not initial.is_file():
-        raise CheckpointError(f"{initial}: no such checkpoint (params.yaml: train.initial)")
-    for path in [*sorted(package.rglob("*.py")), *(split.path for split in splits), *([initial] if initial else [])]:
+    package, sections = Path(__file__).parent, ("prompts.", "train.", f"backbones.{params.backbone}.")
+    named = {key: located(path) for key, path in named_files(params) if path and key.startswith(sections)}
+    for key, path in named.items():
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file or folder (params.yaml: {key})")
+    files = [file for path in named.values() for file in (path, *sorted(path.rglob("*"))) if file.is_file()]
+    for path in [*sorted(package.rglob("*.py")), *(split.path for split in splits), *files]:
         with path.open("rb") as file:
             for block in iter(lambda: file.read(2**20), b""):
                 digest.update(block)
@@ -51,7 +51,7 @@ class Checkpoint:
     """The folder of one training: its state, and the best model so far. Only one process writes to it."""
 
     def __init__(self, key: str) -> None:
-        self.folder = repository() / ".checkpoints" / key
+        self.folder = project() / ".checkpoints" / key
 
     @contextmanager
     def locked(self, wait: bool) -> Iterator[None]:

@@ -18,15 +18,16 @@ from pipeline.errors import DataError
 from pipeline.interruption import stop_wish
 from pipeline.journal import open_journal
 from pipeline.loading import TrainingSet, epoch_batches
-from pipeline.names import TEST_SETS
 from pipeline.packing import PackedSplit, TargetSplit
 from pipeline.params import Params
 from pipeline.prediction import score
+from pipeline.project import located, project
 from pipeline.prompts import chosen
 from pipeline.records import ModelRecord, load_record
-from pipeline.resumption import Checkpoint, fingerprint, repository
+from pipeline.resumption import Checkpoint, fingerprint
 from pipeline.run import Run
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts
+from pipeline.scoring.sets import TEST_SETS
 from pipeline.trainer import Trainer
 
 
@@ -65,7 +66,7 @@ def train(
             run.restore(state)
             fabric.print(f"going on in epoch {run.epoch} after step {run.step}, from {checkpoint.folder}")
         if fabric.is_global_zero:
-            logs = repository() / "logs" / f"{folder.name}-{key}"
+            logs = project() / "logs" / f"{folder.name}-{key}"
             journal = stack.enter_context(open_journal(folder / "live", logs, run.history))
         trainer = Trainer(run, fabric, params, dataset, checkpoint, wish)
         while run.epoch <= params.train.epochs:
@@ -103,7 +104,7 @@ def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     prompts = chosen(params.prompts, params.seed)
     model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
     if params.train.initial:
-        load_weights(model, params.train.initial)
+        load_weights(model, located(params.train.initial))
     if params.train.image_tower == "frozen":
         model.image_tower.requires_grad_(False)
     if params.train.text_tower == "trained" and prompts:  # the ablation's grid may leave them out

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.ablation import cell_scores
+from pipeline.ablation import cell_scores, short
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
 from pipeline.engine import evaluation_share
@@ -21,7 +21,7 @@ from stages.command import run_stage
 
 def main(cell: str, *changes: str) -> None:
     """Train the cell and write its scores; F1 in 0..1."""
-    params = load_params(changes=changes).short()
+    params = short(load_params(changes=changes))
     folder, packed = Path("models/ablation") / cell, Path("data/packed/ablation")
     training, validation, test = (
         packed_splits(packed, params.train.datasets, split, params.task) for split in ("train", "val", "test")

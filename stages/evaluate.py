@@ -12,9 +12,9 @@ from pipeline.clipsym import best_device
 from pipeline.engine import evaluation_share, gathered
 from pipeline.evaluation import evaluate
 from pipeline.figures import contact_sheet, save_curve
-from pipeline.names import TEST_SETS
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
+from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage
 
 

@@ -1,15 +1,12 @@
 """Stage `fetch`: one data set in its published on-disk format, under data/raw/NAME."""
 
-import os
 from pathlib import Path
 
 from pipeline.datasets import embedded, own, photos, published
 from pipeline.params import load_params
 from pipeline.placement import placed
+from pipeline.project import located, project
 from stages.command import run_stage
-
-# Where a run in a temporary copy (dvc exp run --queue) finds the project's own folder, which keeps downloads.
-PROJECT = Path(os.environ.get("DVC_ROOT", "."))
 
 
 def fetch(dataset: str) -> None:
@@ -19,13 +16,13 @@ def fetch(dataset: str) -> None:
         if dataset == "photos":
             photos.copy_from_packages(root)
         elif dataset == "own":
-            own.bring(PROJECT / params.own.folder, root, params.seed, needed="own" in params.train.datasets)
+            own.bring(located(params.own.folder), root, params.seed, needed="own" in params.train.datasets)
         elif params.data == "embedded":
             embedded.write(dataset, root, params.embedded.images, params.seed)
         else:
             source = params.published.dendi if dataset == "dendi" else params.published.pmc
-            source = source and (source if "://" in source else str(PROJECT / source))
-            published.bring(dataset, source, params.published.password, PROJECT / "data", root)
+            source = source and (source if "://" in source else str(located(Path(source))))
+            published.bring(dataset, source, params.published.password, project() / "data", root)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from tqdm import tqdm
 from pipeline.datasets.synthetic import read_photographs
 from pipeline.params import load_params
 from pipeline.predictor import Detector, load, parse_view
+from pipeline.project import located
 from stages.command import run_stage
 
 
 def main(name: str, file: str, *views: str) -> None:
     """Write what models/weights/NAME finds: {photograph: [[x1, y1, x2, y2, score], ...]}, in pixels of it as composites
     use it, at most 640 a side."""
-    photographs, _ = read_photographs(load_params().synthetic.photographs)
+    photographs, _ = read_photographs(located(load_params().synthetic.photographs))
     trained = load("reflection", Path("models/weights") / name / "model.safetensors")
     detector = Detector(trained.model, replace(trained.record, views=tuple(parse_view(view) for view in views)))
     shown = tqdm(photographs.values(), desc="axes", unit="image")

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from pipeline.names import TEST_SETS
 from pipeline.params import load_params
 from pipeline.records import load_record
 from pipeline.report import write_report
+from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage
 
 

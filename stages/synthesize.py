@@ -12,6 +12,7 @@ from pipeline.packing import SUFFIX
 from pipeline.params import load_params
 from pipeline.placement import placed
 from pipeline.preparing import pack
+from pipeline.project import located
 from stages.command import run_stage
 
 SPLITS = "train", "val"
@@ -22,9 +23,9 @@ def main(name: str, task: str, *changes: str) -> None:
     """Leave images with their marks and packed splits under data/synthetic/NAME."""
     params = load_params(changes=[f"task={task}", *changes])
     size, folder = params.chosen.input_size, Path("data/synthetic") / name
-    parts = read_photographs(params.synthetic.photographs)
+    parts = read_photographs(located(params.synthetic.photographs))
     axes = params.synthetic.axes
-    known = read_axes(axes, parts[0], params.synthetic.least) if axes else None
+    known = read_axes(located(axes), parts[0], params.synthetic.least) if axes else None
     counts, backdrops = (params.synthetic.images, VALIDATION_IMAGES), (known, None)  # validation by geometry alone
     with placed(folder / "images") as part:
         for split, named, count, some in zip(SPLITS, parts, counts, backdrops):

@@ -34,13 +34,14 @@ def kills(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Path:
     """The folder of recorded outputs."""
-    return request.config.getoption("--golden")
+    return request.config.invocation_params.dir / request.config.getoption("--golden")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def dvc_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where trainings leave checkpoints and logs: never in the project."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("repository")
-        patch.setenv("DVC_ROOT", str(folder))
+        patch.chdir(folder)
+        patch.delenv("DVC_ROOT", raising=False)
         yield folder

@@ -80,8 +80,8 @@ def test_each_option_is_a_row_of_its_own():
 
 
 def test_published_figures_are_of_the_task_and_the_values():
-    keys = ("prompts__count", "prompts__words")
-    table = preset_table("prompt_size", [cell(0.5, **dict(zip(keys, pair))) for pair in ((25, 16), (5, 4))])
+    keys, cells = ("prompts__kind", "prompts__count", "prompts__words"), (("sapg", 25, 16), ("sapg", 5, 4))
+    table = preset_table("prompt_size", [cell(0.5, **dict(zip(keys, values))) for values in cells])
     assert table["published_f1"].tolist()[0] == 65.9 and pd.isna(table["published_f1"].tolist()[1])
     table = preset_table("upsampler", [cell(0.5, task="rotation", decoder__upsampler="plain")])
     assert table["published_f1"].tolist() == [24.2]

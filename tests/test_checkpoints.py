@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from pipeline.ablation import short
 from pipeline.backbones.catalogue import embed_prompts
 from pipeline.checkpoints import build_model, load_model, save_model
 from pipeline.errors import CheckpointError
@@ -21,13 +22,13 @@ PROMPTS = ["cat dog", "fire hydrant vögel"]
 def tiny(kind="sapg", upsampler="equivariant"):
     """Parameters of a model that is quick to make."""
     small = ["backbone=tiny", "ablation.input_size=64", "decoder.width=8"]
-    return load_params(COMMITTED, [*small, f"prompts.kind={kind}", f"decoder.upsampler={upsampler}"]).short()
+    return short(load_params(COMMITTED, [*small, f"prompts.kind={kind}", f"decoder.upsampler={upsampler}"]))
 
 
 def small_lite(*changes):
     """Parameters of the smallest model of the family lite."""
     small = ["backbone=lite", "ablation.input_size=64", "decoder.width=16", "decoder.group=C4", "prompts.kind=none"]
-    return load_params(COMMITTED, [*small, *changes]).short()
+    return short(load_params(COMMITTED, [*small, *changes]))
 
 
 def saved(path, params):

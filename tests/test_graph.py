@@ -1,6 +1,7 @@
 """dvc.yaml says what the stages really read: a change of the code reruns what it concerns, and nothing is missed."""
 
 import ast
+import re
 from itertools import product
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from pipeline.ablation import cell_names
-from pipeline.names import TEST_SETS
-from pipeline.params import load_params
+from pipeline.ablation import PUBLISHED_CELLS, cell_names, preset_table
+from pipeline.params import DecoderParams, PromptParams, TrainParams, load_params
+from pipeline.scoring.sets import TEST_SETS
+from pipeline.values import named_files
 
 PROJECT = Path(__file__).parents[1]
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
@@ -32,7 +34,17 @@ EXPENSIVE = [
 WITHOUT_EFFECT = {
     *(
         PROJECT / "pipeline" / f"{name}.py"
-        for name in ("allocation", "errors", "figures", "interruption", "names", "params", "resources")
+        for name in (
+            "allocation",
+            "errors",
+            "figures",
+            "interruption",
+            "names",
+            "params",
+            "project",
+            "resources",
+            "values",
+        )
     ),
     PROJECT / "stages" / "command.py",
 }
@@ -58,6 +70,12 @@ def imported(path, found=None):
 def script(stage):
     """The Python file that a stage runs: `python -m stages.NAME ...`."""
     return PROJECT / f"{stage['cmd'].split()[2].replace('.', '/')}.py"
+
+
+def listed(stage):
+    """The keys of params.yaml that a stage depends on."""
+    entries = [e["params.yaml"] if isinstance(e, dict) else [e] for e in stage.get("params", [])]
+    return [key for keys in entries for key in keys]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -118,9 +136,86 @@ def test_the_matrices_cover_the_test_sets_and_the_grid():
 
 def test_every_parameter_is_a_dependency_of_some_stage():
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    listed = [key for stage in STAGES.values() for key in stage.get("params", [])]
+    entries = [key for stage in STAGES.values() for key in listed(stage)]
     for key in params:
-        assert any(entry.split(".")[0] == key for entry in listed), key
+        assert any(entry.split(".")[0] == key for entry in entries), key
+
+
+def changed_by(name):
+    """The keys that a stage's command changes, whatever its cell."""
+    cells = WEIGHTS["stages"].get(name, {}).get("foreach", {None: ""}).values()
+    texts = [item if isinstance(item, str) else item.get("words", "") for item in cells]
+    words = [f"{STAGES[name]['cmd']} {text}".split()[3:] for text in texts]
+    return set.intersection(*({word.split("=")[0] for word in some if "=" in word} for some in words))
+
+
+def named_keys():
+    """The keys that name files; those of one backbone stand for those of all."""
+    keys = [key for key, _ in named_files(load_params(PROJECT / "params.yaml"))]
+    return {re.sub(r"^backbones\.\w+", "backbones.NAME", key) for key in keys}
+
+
+NAMING = {name: STAGES[name] for name in ("sources", "named", "photographs")}
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in NAMING])
+def test_a_stage_that_reads_the_name_of_a_file_depends_on_its_content(name):
+    deps = [dep.removeprefix("data/named/") for dep in STAGES[name]["deps"]]
+    for entry in listed(STAGES[name]):
+        backbone = entry.split(".")[1] if entry.startswith("backbones.") else ""
+        for key in named_keys():
+            key = key.replace("NAME", backbone)
+            if f"{key}.".startswith(f"{entry}.") and key not in changed_by(name):
+                assert key in deps, f"{name}: add data/named/{key} to its deps"
+
+
+def test_every_named_file_is_linked_for_dvc():
+    outs = {next(iter(out)).removeprefix("data/named/") for stage in NAMING.values() for out in stage["outs"]}
+    assert outs == named_keys() - {"backbones.NAME.weights"}
+    assert all(
+        next(iter(out.values())) == {"cache": False, "persist": True} for s in NAMING.values() for out in s["outs"]
+    )
+    sections = [word for stage in NAMING.values() for word in stage["cmd"].split()[3:]]
+    assert sorted(sections) == sorted({key.split(".")[0] for key in named_keys()})
+    for stage in NAMING.values():
+        for key in named_keys() & {key.removeprefix("data/named/") for out in stage["outs"] for key in out}:
+            assert key in listed(stage)
+
+
+FIXED = {"datasets", "epochs"}  # by pipeline.ablation.short
+FREE = {"workers"}  # how fast it runs, not what comes of it
+CELLS = ["ablation", *(name for name in PRESETS["stages"] if name != "table")]
+
+
+@pytest.mark.parametrize("name", ["train", "weights", "further", *CELLS])
+def test_a_training_depends_on_just_the_parameters_that_change_it(name):
+    """Those that its command sets, or that a short run replaces, are none of them."""
+    stage, sections = STAGES[name], {"train": TrainParams, "decoder": DecoderParams, "prompts": PromptParams}
+    if "prompts.kind=none" in stage["cmd"]:
+        del sections["prompts"]
+    leaves = {f"{section}.{key}" for section, type_ in sections.items() for key in type_.model_fields}
+    without = {f"train.{key}" for key in (FIXED | FREE if name in CELLS else FREE)}
+    found = set()
+    for entry in listed(stage):
+        section, _, key = entry.partition(".")
+        if section in sections:
+            found |= {entry} if key else {f"{section}.{field}" for field in sections[section].model_fields}
+    assert found == leaves - without - changed_by(name)
+
+
+def test_what_the_published_figures_are_of_is_what_the_cells_set():
+    """Their keys are the values that a cell's command sets, in its order."""
+    cells = {"grid": GRAPH["stages"]["ablation"]} | {name: PRESETS["stages"][name] for name in PRESETS["stages"]}
+    for preset, by_task in PUBLISHED_CELLS.items():
+        words = [word.partition("=") for word in cells[preset]["cmd"].split()[3:] if "=" in word]
+        words = [(key, value) for key, _, value in words if key != "seed"]
+        for task, figures in by_task.items():
+            for values, figure in figures.items():
+                assert all(set_ in ("${item." + set_[7:], str(value)) for (_, set_), value in zip(words, values))
+                changes = dict(zip([key for key, _ in words], values, strict=True))
+                score = {"max_f1": 0.5, "validation_f1": 0.5}
+                table = preset_table(preset, [{"changes": changes | {"seed": 0}, "task": task, **score}])
+                assert table["published_f1"].tolist() == [figure]
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS["stages"] if name != "table"])

@@ -192,7 +192,6 @@ def own(tmp_path):
 def test_killed_at_random_moments(own, kills, monkeypatch):
     """As by lack of memory or of power: wherever it is; what it leaves then is hashed."""
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    monkeypatch.setenv("DVC_ROOT", ".")
     generator = random.Random(kills)
     assert in_a_process_of_its_own(own, fetch_own)[0] == 0
     for step, outs in (

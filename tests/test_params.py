@@ -1,14 +1,19 @@
 """params.yaml: what is committed loads, and what is wrong is named with what is allowed."""
 
 import copy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from pipeline.ablation import short
 from pipeline.errors import ParamsError
-from pipeline.params import load_params
+from pipeline.params import BackboneParams, Params, load_params
+from pipeline.values import named_files
 
 COMMITTED = Path(__file__).parents[1] / "params.yaml"
 CONTENT = yaml.safe_load(COMMITTED.read_text())
@@ -214,7 +219,7 @@ def test_numbers_as_yaml_writes_them(tmp_path):
 def test_changes_and_short_runs():
     params = load_params(COMMITTED)
     changes = ["backbone=tiny", "prompts.kind=none", "decoder.upsampler=plain", "backbones.tiny.blocks=[1, 2, 3]"]
-    cell = load_params(COMMITTED, changes).short()
+    cell = short(load_params(COMMITTED, changes))
     assert (cell.backbone, cell.prompts.kind, cell.decoder.upsampler) == ("tiny", "none", "plain")
     assert cell.chosen.blocks == (1, 2, 3)
     assert cell.chosen.input_size == params.ablation.input_size and cell.chosen.model == params.backbones["tiny"].model
@@ -238,3 +243,83 @@ def test_changes_and_short_runs():
 def test_a_change_that_cannot_be(change, message):
     with pytest.raises(ParamsError, match=message):
         load_params(COMMITTED, [change])
+
+
+def leaves(section=Params, prefix=""):
+    """Dotted key -> the annotated type of its value; of one backbone for all."""
+    for name, field in section.model_fields.items():
+        if name == "backbones" and section is Params:
+            yield from leaves(BackboneParams, "backbones.tiny.")
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+# By ==, with which DVC compares, 1, 1.0 and true are the same, and so are 0, 0.0 and false.
+OTHERS = {int: (True, False, 0.0, 1.0, 2.0, 4.0), float: (True, False), bool: (0, 1, 0.0, 1.0), str: (True, 0, 1, 2.0)}
+
+
+def kinds(value):
+    """The types that the committed value allows; a list's are those of its items."""
+    first = value[0] if isinstance(value, list) else value
+    return str if first is None else type(first)
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves()])
+def test_an_equal_value_of_another_type_is_refused(tmp_path, key):
+    """DVC would see no change in it, and the stage would not run."""
+    value = reduce(getitem, key.split("."), CONTENT)
+    for other in OTHERS[kinds(value)]:
+        changed = [other, *value[1:]] if isinstance(value, list) else other
+        named = [line for line in faults(tmp_path, {key: changed}) if f": {key}" in line]
+        assert named, f"{key}: {other!r} is taken"
+
+
+@pytest.mark.parametrize(("key", "field"), list(leaves()))
+def test_an_empty_text_counts_as_none_or_is_refused_by_name(tmp_path, key, field):
+    if type(None) in get_args(field.annotation):
+        for text in ("", "  "):
+            assert reduce(getitem, key.split("."), load(tmp_path, {key: text}).model_dump()) is None
+    elif key != "published.password":
+        assert any(f": {key}: " in line for line in faults(tmp_path, {key: ""}))
+
+
+def test_named_files_are_those_of_all_sections():
+    params = load_params(
+        COMMITTED, ["published.dendi=~/DENDI.zip", "published.pmc=https://a.b/c", "train.initial=model.safetensors"]
+    )
+    found = dict(named_files(params))
+    assert found["published.dendi"] == Path("~/DENDI.zip") and found["published.pmc"] is None
+    assert found["train.initial"] == Path("model.safetensors") and found["own.folder"] == Path("data/own")
+    assert found["prompts.vocabulary"] is None and {f"backbones.{name}.weights" for name in params.backbones} <= set(
+        found
+    )
+    assert params.model_dump(mode="json")["published"]["dendi"] == "~/DENDI.zip"  # as it was written, for the record
+
+
+@pytest.mark.parametrize("key", ["presets.options", "presets.backbones", "ablation.backbone"])
+@pytest.mark.parametrize("value", ["", "a@b", "a b", "a/b", "..", "a:b", "$a", "a;b", "a${b}"])
+def test_what_cannot_be_in_the_name_of_a_stage_is_refused(tmp_path, key, value):
+    if value != "..":
+        assert any(f": {key}.0: " in line for line in faults(tmp_path, {key: [value]}))
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves() if key.startswith(("presets.", "ablation."))])
+def test_a_value_twice_would_be_one_cell(tmp_path, key):
+    value = reduce(getitem, key.split("."), CONTENT)
+    if isinstance(value, list):
+        (line,) = faults(tmp_path, {key: [*value, value[0]]})
+        assert f": {key}: Input should hold each value once, not '{value[0]}' again" in line
+
+
+def test_cells_of_one_name_are_refused(tmp_path, monkeypatch):
+    """No two of the words of today join to the same name; those of tomorrow may."""
+    monkeypatch.setattr("pipeline.params.product", lambda *axes: [("a-b", "c"), ("a", "b-c")])
+    (line,) = faults(tmp_path, {})
+    assert "ablation: several of its cells would be called 'a-b-c'" in line
+
+
+def test_a_backbone_has_a_name_that_a_file_can_have(tmp_path):
+    entry = CONTENT["backbones"]["tiny"]
+    assert "backbones.a/b" in faults(tmp_path, {"backbones": CONTENT["backbones"] | {"a/b": entry}})[0]

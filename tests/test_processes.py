@@ -49,10 +49,9 @@ def main(root, launcher, *jobs):
         engine.own_devices = lambda: 2
     for job in jobs:
         folder = Path(root) / job
-        os.environ["DVC_ROOT"] = str(folder)
+        os.chdir(folder)
         (folder / f"{os.getpid()}.pid").touch()
         if job == "evaluated":
-            os.chdir(folder)
             evaluate.main("mixed")
             continue
         if job in ("interrupted", "failing"):
@@ -109,7 +108,7 @@ def alone(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     data = [[PackedSplit(root / f"dendi-{part}" / "packed.safetensors", "reflection")] for part in ("train", "val")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(folder / "repository"))
+        patch.chdir(folder)
         for job, recipe in {"plain": RECIPE, "accumulated": JOBS["accumulated"], "parts": RECIPE | PARTS}.items():
             train(params(**recipe), *data, folder / job)
     (root / "evaluated/models/main").mkdir(parents=True)
@@ -165,7 +164,7 @@ def test_a_signal_to_one_stops_both_and_the_run_goes_on_with_one(root, alone, to
     assert status == 1 and not left  # torchrun's own status; it names that of the process
     assert printed.count("SIGTERM: stopped in epoch 2 after step 3 of 3; all is saved") == 1, printed
     assert "exitcode  : 143" in printed and "Connection" not in printed
-    monkeypatch.setenv("DVC_ROOT", str(root / "interrupted"))
+    monkeypatch.chdir(root / "interrupted")
     data = [[PackedSplit(root / f"dendi-{part}" / "packed.safetensors", "reflection")] for part in ("train", "val")]
     train(params(**RECIPE), *data, tmp_path / "resumed")
     assert "going on in epoch 2 after step 3" in capfd.readouterr().out
@@ -178,7 +177,7 @@ def test_a_signal_to_one_stops_both_and_the_run_goes_on_with_one(root, alone, to
 
     train_epoch = Trainer.train_epoch
     monkeypatch.setattr(Trainer, "train_epoch", as_two)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    monkeypatch.chdir(tmp_path)
     train(params(**RECIPE), *data, tmp_path / "unbroken")
     for name in ("loss", "validation_f1"):
         assert history(tmp_path / "resumed", name) == history(tmp_path / "unbroken", name)

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import time
+from functools import reduce
+from operator import getitem
 
 import pytest
 import torch
@@ -29,7 +31,8 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def repository(tmp_path, monkeypatch):
     """One for each test: they look at what lies there."""
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    (tmp_path / "repository").mkdir()
+    monkeypatch.chdir(tmp_path / "repository")
     return tmp_path / "repository"
 
 
@@ -47,7 +50,8 @@ def whole(data, tmp_path_factory):
     """What an uninterrupted training leaves."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(folder / "repository"))
+        (folder / "repository").mkdir()
+        patch.chdir(folder / "repository")
         training.train(params(**RECIPE), *data, folder / "run")
     assert not list((folder / "repository" / ".checkpoints").iterdir())
     return content(folder / "run")
@@ -125,7 +129,7 @@ def test_interrupted_and_taken_up_again(data, whole, tmp_path, monkeypatch):
         training.train(params(**RECIPE), *data, tmp_path / "run")
     assert stop.value.signal == signal.SIGTERM
     monkeypatch.undo()
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    monkeypatch.chdir(tmp_path / "repository")
     training.train(params(**RECIPE), *data, tmp_path / "again")
     assert content(tmp_path / "again") == whole
 
@@ -215,6 +219,37 @@ def test_what_a_checkpoint_belongs_to(data, tmp_path):
     other = tmp_path / "packed.safetensors"
     other.write_bytes(data[0][0].path.read_bytes()[:-1] + b"x")
     assert key != fingerprint(recipe, [PackedSplit(other, "reflection"), *data[1]])
+
+
+@pytest.mark.parametrize("key", ["prompts.vocabulary", "train.initial", "backbones.tiny.weights"])
+def test_a_checkpoint_belongs_to_the_content_of_the_files_that_parameters_name(data, repository, key):
+    """Else a run would go on with embeddings of other words than its record lists. A folder of weights counts whole."""
+
+    def other(name):
+        section, last = key.rsplit(".", 1)
+        content = params().model_dump(mode="json")
+        place = reduce(getitem, section.split("."), content)
+        place[last] = name
+        return Params.model_validate(content)
+
+    splits = [*data[0], *data[1]]
+    (repository / "file").write_text("apple box cat dog")
+    first = fingerprint(other("file"), splits)
+    assert first != fingerprint(params(), splits) and first == fingerprint(other("file"), splits)
+    (repository / "file").write_text("tulip boat car duck")
+    assert first != fingerprint(other("file"), splits)
+    (repository / "folder").mkdir()
+    (repository / "folder/part").write_text("1")
+    first = fingerprint(other("folder"), splits)
+    (repository / "folder/part").write_text("2")
+    assert first != fingerprint(other("folder"), splits)
+    with pytest.raises(CheckpointError, match=f"nowhere: no such file or folder .params.yaml: {key}"):
+        fingerprint(other("nowhere"), splits)
+
+
+def test_a_checkpoint_serves_any_number_of_processes_that_load_images(data):
+    splits = [*data[0], *data[1]]
+    assert fingerprint(params(workers=0), splits) == fingerprint(params(workers=4), splits)
 
 
 def test_a_second_trainer_waits_or_is_refused(capfd, tmp_path):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from pipeline.ablation import short
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.checkpoints import load_model
 from pipeline.errors import CheckpointError, DataError
@@ -32,7 +33,7 @@ def params(**recipe):
     decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": "C4"})
     prompts = PARAMS.prompts.model_copy(update={"count": 2})
     small = {"backbone": "tiny", "ablation": ablation, "decoder": decoder, "prompts": prompts}
-    cell = PARAMS.model_copy(update=small).short()
+    cell = short(PARAMS.model_copy(update=small))
     quick = {"epochs": 3, "batch": 4, "schedule": "constant", "validate_every": 1, "workers": 0, **recipe}
     return cell.model_copy(update={"train": cell.train.model_copy(update=quick)})
 

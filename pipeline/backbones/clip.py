@@ -20,6 +20,7 @@ from pipeline.backbones.weights import HUB_FILES, brief, read_state, unusable
 from pipeline.errors import BackboneError, CheckpointError
 from pipeline.params import BackboneParams
 from pipeline.products import Linear, SelfAttention
+from pipeline.project import located
 
 SCALE = "logit_scale"  # each CLIP has one, so that it tells the prefix of all names
 CODE = "vision_model.embeddings.class_embedding"  # Hugging Face's name
@@ -265,7 +266,8 @@ def tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
 def _tokenizer_folder(config: BackboneParams) -> Path | None:
     """Where the tokenizer's files lie beside the weights: in the folder that is named, or in the hub's cache."""
     if config.weights:
-        return config.weights if (config.weights / "tokenizer.json").is_file() else None
+        folder = located(config.weights)
+        return folder if (folder / "tokenizer.json").is_file() else None
     tag = open_clip.get_pretrained_cfg(config.model, config.pretrained)
     if not tag or "hf_tokenizer_name" not in open_clip.get_model_config(config.model)["text_cfg"]:
         return None

@@ -16,6 +16,7 @@ from torch import nn
 
 from pipeline.backbones.torchscript import ARCHIVE, read_torchscript
 from pipeline.errors import BackboneError, CheckpointError
+from pipeline.project import located
 
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 WEIGHT_FILES = (*HUB_FILES, "model.safetensors", "model.pt")
@@ -24,6 +25,7 @@ WITHIN = ("state_dict", "model_state_dict", "model", "module")  # keys under whi
 
 def local_weights(path: Path) -> Path:
     """The weights file at `path`, or inside it if it is a folder."""
+    path = located(path)
     candidates = [path / name for name in WEIGHT_FILES] if path.is_dir() else [path]
     for candidate in candidates:
         if candidate.is_file():

@@ -1,0 +1,48 @@
+"""Stage `named`: links to the files and folders that parameters name, so that DVC sees what is in them.
+
+`python -m stages.named SECTION...` leaves `data/named/KEY` for every such key of these sections of params.yaml: a link,
+or a plain file where no file is named. Stages depend on it in the place of a path that may be empty, outside the
+project, or relative to a project that this is a temporary copy of.
+"""
+
+import os
+from pathlib import Path
+
+from pipeline.errors import ParamsError
+from pipeline.params import load_params
+from pipeline.project import located
+from pipeline.values import named_files
+from stages.command import run_stage
+
+FOLDER = Path("data/named")
+
+
+def main(*sections: str) -> None:
+    """Replace the links. Raises ParamsError, which names all keys whose file is missing."""
+    params, missing = load_params(), []
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for key, path in named_files(params):
+        section = key.split(".")[0]
+        if section not in sections:
+            continue
+        used = path is not None and (section != "published" or params.data == "published")
+        link(FOLDER / key, located(path) if used else None)
+        if used and section != "backbones" and not located(path).exists():  # of these `check` knows which are used
+            missing.append(f"params.yaml: {key}: {located(path)}: no such file or folder")
+    if missing:
+        raise ParamsError("\n".join(missing))
+
+
+def link(place: Path, target: Path | None) -> None:
+    """Make `place` a link, relative within the project, so that the project can be moved; never write through one."""
+    place.unlink(missing_ok=True)
+    if target is None:
+        place.write_text("no file is named\n")
+    elif target.is_relative_to(Path.cwd()):
+        place.symlink_to(os.path.relpath(target, place.parent))
+    else:
+        place.symlink_to(target)
+
+
+if __name__ == "__main__":
+    run_stage(main)
