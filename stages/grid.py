@@ -6,6 +6,7 @@ as `dvc repro` would run them, and each that ends well is recorded in dvc.lock, 
 
 import argparse
 import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import networkx as nx
 import submitit
-import yaml
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
@@ -22,8 +22,10 @@ from dvc.stage.cache import RunCacheNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from tqdm import tqdm
 
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
+from pipeline.interruption import stop_wish
 from stages.command import run_stage
+from stages.slurm import Queue, setting
 
 LOGS = Path("logs/grid")
 
@@ -61,13 +63,13 @@ def grid(*words: str) -> None:
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="at most so many at a time (default: 4)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="a parameter of submitit: slurm_partition=P, gpus_per_node=1, cpus_per_task=8, timeout_min=600",
+        help="a parameter of submitit: slurm_partition=P, gpus_per_node=1, cpus_per_task=8, slurm_time=12:00:00",
     )  # fmt: skip
     chosen = parser.parse_args(words)
     try:
-        repo = Repo()
-        cells = prepare(repo, chosen.targets)
-        failed = run(cells, executor(chosen.cluster, chosen.set), chosen.jobs)
+        submitter = executor(chosen.cluster, chosen.set)  # first: what is refused must not cost the former outs
+        cells = prepare(Repo(), chosen.targets)
+        failed = run(cells, submitter, chosen.jobs)
     except DvcException as error:
         raise UserError(str(error)) from error
     if failed:
@@ -114,23 +116,26 @@ def record(stage: Stage) -> None:
 
 def executor(cluster: str, settings: list[str]) -> submitit.AutoExecutor:
     """What submits the jobs. Raises UserError for a setting that submitit does not know, or where Slurm is not."""
+    submitit.SlurmJob.watcher = Queue()
+    parameters = dict(map(setting, settings))
     try:
         chosen = submitit.AutoExecutor(LOGS, cluster=cluster)
         chosen.update_parameters(timeout_min=7 * 24 * 60, stderr_to_stdout=True)  # its default is a few minutes
-        chosen.update_parameters(
-            **{key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in settings)}
-        )
-    except (RuntimeError, NameError, AssertionError) as error:
+        chosen.update_parameters(**parameters)
+    except (RuntimeError, NameError, TypeError, AssertionError) as error:
         raise UserError(f"submitit: {error}; --cluster local needs no Slurm, --set takes KEY=VALUE") from error
     return chosen
 
 
 def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, Path]:
-    """Run all, record each that ends well at once; those that failed, with their logs."""
+    """Run all, record each that ends well at once; those that failed, with their logs.
+
+    No job outlives the program: Raises Interrupted after a signal, UserError when Slurm refuses a job.
+    """
     waiting, free, running, failed = list(cells), list(range(at_a_time)), {}, {}
-    with tqdm(total=len(cells), unit="cell") as bar:
+    with tqdm(total=len(cells), unit="cell") as bar, stop_wish() as wish:
         try:
-            while waiting or running:
+            while (waiting or running) and not wish.signal:
                 while waiting and free:
                     stage, place = waiting.pop(0), free.pop(0)
                     running[stage] = submitted(stage, executor, place, at_a_time), place
@@ -146,7 +151,13 @@ def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> 
                 time.sleep(0.2)
         finally:
             for job, _ in running.values():
-                job.cancel()
+                job.cancel(check=False)
+    if wish.signal:
+        raise Interrupted(
+            f"stopped by {signal.Signals(wish.signal).name}: {len(running)} jobs were cancelled, the cells that were "
+            "done are recorded. The same command runs the others",
+            wish.signal,
+        )
     return failed
 
 
@@ -158,7 +169,10 @@ def submitted(stage: Stage, executor: submitit.AutoExecutor, place: int, at_a_ti
     if executor.cluster == "local":
         gpus = ",".join(map(str, range(place * number, (place + 1) * number)))
         threads = max(1, os.cpu_count() // at_a_time)
-    return executor.submit(Command(script, stage.wdir, stage.repo.root_dir, stage.addressing, gpus, threads))
+    try:
+        return executor.submit(Command(script, stage.wdir, stage.repo.root_dir, stage.addressing, gpus, threads))
+    except RuntimeError as error:  # of sbatch
+        raise UserError(f"{stage.addressing} was not submitted: {error}") from error
 
 
 if __name__ == "__main__":
