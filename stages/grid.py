@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +43,20 @@ class Command:
     threads: int | None  # of the processor, likewise: jobs that fight for cores are many times slower
 
     def __call__(self) -> None:
-        """Raises CalledProcessError."""
+        """Raises CalledProcessError; SystemExit, which leaves no result, where a signal ended the stage.
+
+        Slurm signals all processes when it takes the machine away, and queues the job again: it is not for this process
+        to say that the cell has failed. A job that is not queued again ends without a result, which counts as failed.
+        """
         environment = {**os.environ, "DVC_ROOT": self.root, "DVC_STAGE": self.name}
         if self.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus
         if self.threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(self.threads))
-        subprocess.run(["/bin/sh", "-ec", self.script], cwd=self.folder, env=environment, check=True)
+        done = subprocess.run(["/bin/sh", "-ec", self.script], cwd=self.folder, env=environment)
+        if done.returncode < 0 or done.returncode > 128:  # the shell's own end by a signal, or that of its last command
+            sys.exit(f"a signal ended the stage: exit status {done.returncode}")
+        done.check_returncode()
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Slurm took the machine away: the same again, which goes on from the training's own checkpoint."""
@@ -130,7 +138,7 @@ def executor(cluster: str, settings: list[str]) -> submitit.AutoExecutor:
 def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, Path]:
     """Run all, record each that ends well at once; those that failed, with their logs.
 
-    No job outlives the program: Raises Interrupted after a signal, UserError when Slurm refuses a job.
+    No job outlives the program: raises Interrupted after a signal, UserError when Slurm refuses a job.
     """
     waiting, free, running, failed = list(cells), list(range(at_a_time)), {}, {}
     with tqdm(total=len(cells), unit="cell") as bar, stop_wish() as wish:
