@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import networkx as nx
+import psutil
 import submitit
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
@@ -53,10 +54,19 @@ class Command:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus
         if self.threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(self.threads))
-        done = subprocess.run(["/bin/sh", "-ec", self.script], cwd=self.folder, env=environment)
-        if done.returncode < 0 or done.returncode > 128:  # the shell's own end by a signal, or that of its last command
-            sys.exit(f"a signal ended the stage: exit status {done.returncode}")
-        done.check_returncode()
+        # The stage ignores the signal by which Slurm tells submitit that the time is up, and ends well by SIGTERM.
+        words = ["/bin/sh", "-ec", f"trap '' USR2\n{self.script}"]
+        with subprocess.Popen(words, cwd=self.folder, env=environment) as process:
+            try:
+                status = process.wait()
+            except BaseException:  # cancelled, or queued again
+                for child in psutil.Process().children(recursive=True):
+                    child.terminate()
+                raise
+        if status < 0 or status > 128:  # the shell's own end by a signal, or that of its last command
+            sys.exit(f"a signal ended the stage: exit status {status}")
+        if status:
+            raise subprocess.CalledProcessError(status, self.script)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Slurm took the machine away: the same again, which goes on from the training's own checkpoint."""
