@@ -145,7 +145,7 @@ def executor(cluster: str, settings: list[str]) -> submitit.AutoExecutor:
     return chosen
 
 
-def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, Path]:
+def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, str]:
     """Run all, record each that ends well at once; those that failed, with their logs.
 
     No job outlives the program: raises Interrupted after a signal, UserError when Slurm refuses a job.
@@ -163,7 +163,8 @@ def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> 
                     if job.exception() is None:
                         record(stage)
                     else:
-                        failed[stage.addressing] = job.paths.stdout
+                        log = job.paths.stdout
+                        failed[stage.addressing] = str(log) if log.exists() else f"no log; its job is {job.state}"
                     bar.update()
                 bar.set_postfix_str(f"{len(running)} running, {len(failed)} failed", refresh=False)
                 time.sleep(0.2)
