@@ -10,8 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import ParamsError
 from pipeline.names import (
@@ -192,10 +193,10 @@ def load_params(path: Path = Path("params.yaml"), changes: Sequence[str] = ()) -
     Raises ParamsError with one line for each key that is wrong.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run from the project's folder") from None
-    except yaml.YAMLError as error:
+    except YAMLError as error:
         raise ParamsError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: expected a mapping of keys to values")
@@ -224,10 +225,15 @@ def changed(content: dict, change: str) -> dict:
             raise ParamsError(f"{change!r}: there is no section {name!r}; allowed: {', '.join(allowed) or 'none'}")
         section = section[name]
     try:
-        section[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+        section[last] = read_yaml(value)
+    except YAMLError:
         raise ParamsError(f"{change!r}: {value!r} is not YAML") from None
     return content
+
+
+def read_yaml(text: str) -> object:
+    """YAML 1.2, as DVC reads it: to PyYAML 1e-4 is text, 1:30 is 90, on is true and 010 is 8. Raises YAMLError."""
+    return YAML(typ="safe").load(text)
 
 
 def _cross_checks(params: Params) -> list[str]:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 
 def _number(value: object) -> object:
-    """pydantic would take true for 1.0; text, as which YAML reads 1e-4, it may read."""
+    """pydantic would take true for 1.0."""
     if isinstance(value, bool):
         raise PydanticCustomError("number", "Input should be a number, not true or false")
     return value

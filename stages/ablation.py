@@ -7,14 +7,12 @@ model and its scores under models/ablation/PRESET/CELL.
 import json
 from pathlib import Path
 
-import yaml
-
 from pipeline.ablation import cell_scores, short
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
 from pipeline.engine import evaluation_share
 from pipeline.packing import packed_splits
-from pipeline.params import load_params
+from pipeline.params import load_params, read_yaml
 from pipeline.training import train
 from stages.command import run_stage
 
@@ -32,7 +30,7 @@ def main(cell: str, *changes: str) -> None:
     model, _ = load_model(folder / "model.safetensors")
     threshold = best.thresholds["dendi"]
     scores = {
-        "changes": {key: yaml.safe_load(value) for key, _, value in (change.partition("=") for change in changes)},
+        "changes": {key: read_yaml(value) for key, _, value in (change.partition("=") for change in changes)},
         "task": params.task,
         **cell_scores(model.to(best_device()), test, params.train.batch, threshold, params.seed),
         "validation_f1": best.validation_f1,

@@ -11,6 +11,7 @@ import sys
 
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from pipeline.comparison import failures
 from pipeline.errors import UserError
@@ -42,7 +43,10 @@ def compare(*words: str) -> None:
 def require_revision(target: str) -> None:
     """Stop unless Git has this commit."""
     words = ["git", "rev-parse", "--verify", "--quiet", f"{target}^{{commit}}"]
-    if subprocess.run(words, capture_output=True).returncode:
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.stderr:  # of an unknown revision it says nothing
+        raise UserError(f"Git cannot read this folder's history: {done.stderr.strip()}")
+    if done.returncode:
         branch = target.removeprefix("origin/")
         raise UserError(
             f"no Git revision {target!r} here. Fetch the history: `fetch-depth: 0` of actions/checkout, "
@@ -53,24 +57,26 @@ def require_revision(target: str) -> None:
 def read_metrics(revision: str | None) -> dict[str, dict | str]:
     """{file: what it holds, or why it cannot be read} of the metrics of dvc.yaml, at a Git revision or here (None).
 
-    Not by DVC's own reading, which leaves out nulls.
+    Not by DVC's own reading, which leaves out nulls. The project may lie anywhere below the root of the Git repository.
     """
+    place = revision or "this checkout"
     try:
-        files = DVCFileSystem(rev=revision)
-        shown = files.repo.metrics.show()[""]
+        with Repo() as repo, repo.switch(revision or "workspace"):
+            shown = repo.metrics.show()[""]
+            if "error" in shown:
+                raise UserError(f"{place}: {shown['error']}")
+            return {file: read_metric(repo.dvcfs, file) for file in shown["data"]}
     except DvcException as error:
-        raise UserError(f"{revision or 'this checkout'}: {error}") from error
-    if "error" in shown:
-        raise UserError(f"{revision or 'this checkout'}: {shown['error']}")
-    return {file: read_metric(files, file) for file in shown["data"]}
+        raise UserError(f"{place}: {error}") from error
 
 
 def read_metric(files: DVCFileSystem, file: str) -> dict | str:
     """What a file of JSON holds, kept by Git or by DVC; a string says why it cannot be read."""
+    path = files.root_marker + file  # the root of the DVC project, wherever the command is called
     try:
-        metrics = json.loads(files.read_text(file))
+        metrics = json.loads(files.read_text(path))
     except FileNotFoundError:
-        return NOT_IN_CACHE if files.isdvc(file) else "no such file"
+        return NOT_IN_CACHE if files.isdvc(path) else "no such file"
     except Exception as error:  # each kind of remote fails in its own way
         return f"{type(error).__name__}: {error}"
     return metrics if isinstance(metrics, dict) else "no JSON object"

@@ -6,14 +6,16 @@ as `dvc repro` would run them, and each that ends well is recorded in dvc.lock, 
 
 import argparse
 import os
+import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import networkx as nx
+import psutil
 import submitit
-import yaml
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
@@ -22,8 +24,10 @@ from dvc.stage.cache import RunCacheNotFoundError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from tqdm import tqdm
 
-from pipeline.errors import UserError
+from pipeline.errors import Interrupted, UserError
+from pipeline.interruption import stop_wish
 from stages.command import run_stage
+from stages.slurm import Queue, setting
 
 LOGS = Path("logs/grid")
 
@@ -40,13 +44,29 @@ class Command:
     threads: int | None  # of the processor, likewise: jobs that fight for cores are many times slower
 
     def __call__(self) -> None:
-        """Raises CalledProcessError."""
+        """Raises CalledProcessError; SystemExit, which leaves no result, where a signal ended the stage.
+
+        Slurm signals all processes when it takes the machine away, and queues the job again: it is not for this process
+        to say that the cell has failed. A job that is not queued again ends without a result, which counts as failed.
+        """
         environment = {**os.environ, "DVC_ROOT": self.root, "DVC_STAGE": self.name}
         if self.gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus
         if self.threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(self.threads))
-        subprocess.run(["/bin/sh", "-ec", self.script], cwd=self.folder, env=environment, check=True)
+        # The stage ignores the signal by which Slurm tells submitit that the time is up, and ends well by SIGTERM.
+        words = ["/bin/sh", "-ec", f"trap '' USR2\n{self.script}"]
+        with subprocess.Popen(words, cwd=self.folder, env=environment) as process:
+            try:
+                status = process.wait()
+            except BaseException:  # cancelled, or queued again
+                for child in psutil.Process().children(recursive=True):
+                    child.terminate()
+                raise
+        if status < 0 or status > 128:  # the shell's own end by a signal, or that of its last command
+            sys.exit(f"a signal ended the stage: exit status {status}")
+        if status:
+            raise subprocess.CalledProcessError(status, self.script)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Slurm took the machine away: the same again, which goes on from the training's own checkpoint."""
@@ -61,13 +81,13 @@ def grid(*words: str) -> None:
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="at most so many at a time (default: 4)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="a parameter of submitit: slurm_partition=P, gpus_per_node=1, cpus_per_task=8, timeout_min=600",
+        help="a parameter of submitit: slurm_partition=P, gpus_per_node=1, cpus_per_task=8, slurm_time=12:00:00",
     )  # fmt: skip
     chosen = parser.parse_args(words)
     try:
-        repo = Repo()
-        cells = prepare(repo, chosen.targets)
-        failed = run(cells, executor(chosen.cluster, chosen.set), chosen.jobs)
+        submitter = executor(chosen.cluster, chosen.set)  # first: what is refused must not cost the former outs
+        cells = prepare(Repo(), chosen.targets)
+        failed = run(cells, submitter, chosen.jobs)
     except DvcException as error:
         raise UserError(str(error)) from error
     if failed:
@@ -114,23 +134,26 @@ def record(stage: Stage) -> None:
 
 def executor(cluster: str, settings: list[str]) -> submitit.AutoExecutor:
     """What submits the jobs. Raises UserError for a setting that submitit does not know, or where Slurm is not."""
+    submitit.SlurmJob.watcher = Queue()
+    parameters = dict(map(setting, settings))
     try:
         chosen = submitit.AutoExecutor(LOGS, cluster=cluster)
         chosen.update_parameters(timeout_min=7 * 24 * 60, stderr_to_stdout=True)  # its default is a few minutes
-        chosen.update_parameters(
-            **{key: yaml.safe_load(value) for key, _, value in (s.partition("=") for s in settings)}
-        )
-    except (RuntimeError, NameError, AssertionError) as error:
+        chosen.update_parameters(**parameters)
+    except (RuntimeError, NameError, TypeError, AssertionError) as error:
         raise UserError(f"submitit: {error}; --cluster local needs no Slurm, --set takes KEY=VALUE") from error
     return chosen
 
 
-def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, Path]:
-    """Run all, record each that ends well at once; those that failed, with their logs."""
+def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> dict[str, str]:
+    """Run all, record each that ends well at once; those that failed, with their logs.
+
+    No job outlives the program: raises Interrupted after a signal, UserError when Slurm refuses a job.
+    """
     waiting, free, running, failed = list(cells), list(range(at_a_time)), {}, {}
-    with tqdm(total=len(cells), unit="cell") as bar:
+    with tqdm(total=len(cells), unit="cell") as bar, stop_wish() as wish:
         try:
-            while waiting or running:
+            while (waiting or running) and not wish.signal:
                 while waiting and free:
                     stage, place = waiting.pop(0), free.pop(0)
                     running[stage] = submitted(stage, executor, place, at_a_time), place
@@ -140,13 +163,20 @@ def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> 
                     if job.exception() is None:
                         record(stage)
                     else:
-                        failed[stage.addressing] = job.paths.stdout
+                        log = job.paths.stdout
+                        failed[stage.addressing] = str(log) if log.exists() else f"no log; its job is {job.state}"
                     bar.update()
                 bar.set_postfix_str(f"{len(running)} running, {len(failed)} failed", refresh=False)
                 time.sleep(0.2)
         finally:
             for job, _ in running.values():
-                job.cancel()
+                job.cancel(check=False)
+    if wish.signal:
+        raise Interrupted(
+            f"stopped by {signal.Signals(wish.signal).name}: {len(running)} jobs were cancelled, the cells that were "
+            "done are recorded. The same command runs the others",
+            wish.signal,
+        )
     return failed
 
 
@@ -158,7 +188,10 @@ def submitted(stage: Stage, executor: submitit.AutoExecutor, place: int, at_a_ti
     if executor.cluster == "local":
         gpus = ",".join(map(str, range(place * number, (place + 1) * number)))
         threads = max(1, os.cpu_count() // at_a_time)
-    return executor.submit(Command(script, stage.wdir, stage.repo.root_dir, stage.addressing, gpus, threads))
+    try:
+        return executor.submit(Command(script, stage.wdir, stage.repo.root_dir, stage.addressing, gpus, threads))
+    except RuntimeError as error:  # of sbatch
+        raise UserError(f"{stage.addressing} was not submitted: {error}") from error
 
 
 if __name__ == "__main__":

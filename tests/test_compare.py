@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,8 +64,9 @@ def write(folder, **metrics):
         (folder / f"metrics/{name}.json").write_text(json.dumps({"reflection": summary}))
 
 
-def commit(folder, message):
-    done(folder, "git", "add", "--all")
+def commit(folder, message, all_files=True):
+    if all_files:
+        done(folder, "git", "add", "--all")
     done(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", message)
 
 
@@ -167,10 +169,56 @@ def test_a_shallow_clone_is_told_how_to_fetch_the_history(made, tmp_path):
     assert "`git fetch origin feature:" in refused(tmp_path / "clone", "origin/feature")
 
 
+def test_a_project_below_the_root_of_its_git_repository(made, tmp_path):
+    """One of its metrics is in DVC's cache only."""
+    folder = tmp_path / "deep/project"
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns(".git"))
+    done(tmp_path, "git", "init", "--quiet", "--initial-branch=main")
+    (tmp_path / "readme").write_text("before the project")
+    done(tmp_path, "git", "add", "readme")
+    commit(tmp_path, "outer", all_files=False)
+    commit(tmp_path, "with the project")
+    page = compare(folder, "main")
+    assert "No metric changed." in page and "No parameter changed." in page and "Warning" not in page
+    write(folder, dendi=DENDI | {"max_f1": 0.6})
+    (folder / "params.yaml").write_text("seed: 7\n")
+    page = compare(folder, "HEAD", fails=True)
+    assert "- `metrics/dendi.json` `reflection.max_f1` fell from 67.00 to 60.00" in page
+    assert page.count("\n- ") == 1
+    assert re.search(r"\| params.yaml \| seed +\| 0 +\| 7 ", page)
+    assert "HEAD~1: Commit" in refused(folder, "HEAD~1") and "does not contain a DVC repo" in refused(folder, "HEAD~1")
+
+
+def test_a_folder_without_git_is_refused(made, tmp_path):
+    shutil.copytree(made, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
+    assert "UserError: Git cannot read this folder's history: fatal: not a git rep" in refused(
+        tmp_path / "copy", "main"
+    )
+
+
 def test_a_target_or_a_checkout_that_dvc_cannot_read_is_refused(repository):
     assert "no Git revision 'main:params.yaml'" in refused(repository, "main:params.yaml")
     (repository / "dvc.yaml").write_text("metrics: [")
     assert refused(repository, "main").startswith("UserError: this checkout: unable to read: 'dvc.yaml'")
+
+
+def test_the_smoke_test_finds_a_project_below_the_root_of_its_git_repository(tmp_path):
+    """Scripts stand in for Python and DVC."""
+    (tmp_path / "sub/tests").mkdir(parents=True)
+    shutil.copy(PROJECT / "tests/smoke.sh", tmp_path / "sub/tests")
+    (tmp_path / "sub/params.yaml").write_text("seed: 0\n")
+    done(tmp_path, "git", "init", "--quiet")
+    commit(tmp_path, "all")
+    (tmp_path / "bin").mkdir()
+    report = "mkdir -p report && pwd > report/f1.md && echo Data and pipelines are up to date."
+    for name, script in {"python": "cat params.yaml", "dvc": report}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    words = ["env", f"PATH={path}", str(tmp_path / "sub/tests/smoke.sh")]
+    process = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1].endswith("/repository/sub")
 
 
 WORKFLOW = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text())

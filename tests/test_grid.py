@@ -1,10 +1,13 @@
 """A grid of two cells on two local workers, in a small DVC project of its own."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 PROJECT = Path(__file__).parents[1]
@@ -65,13 +68,17 @@ def project(tmp_path):
     return tmp_path
 
 
-def run(folder, module, *words):
+def started(folder, module, *words):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *words], cwd=folder, env=environment, text=True, capture_output=True
-    )
-    return done.returncode, done.stdout + done.stderr
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-m", module, *words], cwd=folder, env=environment, **both)
+
+
+def run(folder, module, *words):
+    process = started(folder, module, *words)
+    printed, _ = process.communicate()
+    return process.returncode, printed
 
 
 def grid(folder, *words):
@@ -111,7 +118,44 @@ def test_two_workers_fail_commit_and_have_nothing_left_to_do(project):
 
 def test_what_cannot_be_submitted_is_refused_by_name(project):
     assert run(project, "dvc", "repro", "data")[0] == 0
-    status, printed = grid(project, "--set", "slurm_partitoin=gpu", "other")
-    assert status == 1 and "Unknown argument 'partitoin'" in printed and "Traceback" not in printed
+    (project / "other-1").write_text("former")
+    for setting, reason in [
+        ("slurm_partitoin=gpu", "Unknown argument 'partitoin'"),
+        ("nodes=two", "two"),
+        ("slurm_time=noon", "slurm_time=noon: expected minutes"),
+    ]:
+        status, printed = grid(project, "--set", setting, "other")
+        assert status == 1 and reason in printed and "Traceback" not in printed
+        assert (project / "other-1").read_text() == "former"
     status, printed = grid(project, "absent")
     assert status == 1 and "absent" in printed and "Traceback" not in printed
+
+
+def test_what_slurm_refuses_is_told(project, monkeypatch):
+    """Scripts stand in for Slurm's programs."""
+    assert run(project, "dvc", "repro", "data")[0] == 0
+    for name, script in {"srun": "true", "sbatch": "echo 'error: invalid partition: absent' >&2; exit 1"}.items():
+        (project / name).write_text(f"#!/bin/sh\n{script}\n")
+        (project / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{project}{os.pathsep}{os.environ['PATH']}")
+    status, printed = run(project, "stages.grid", "--cluster", "slurm", "--set", "slurm_partition=absent", "other")
+    assert status == 1 and "other@1 was not submitted: error: invalid partition: absent" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_stopped_grid_leaves_no_job_behind(project):
+    assert run(project, "dvc", "repro", "data")[0] == 0
+    process = started(project, "stages.grid", "--cluster", "local", "--jobs", "1", "nested/dvc.yaml:cell")
+    try:
+        while not (project / "cells/a/begun").exists():  # it waits for the other one
+            assert process.poll() is None
+            time.sleep(0.05)
+        jobs = psutil.Process(process.pid).children(recursive=True)
+        assert any("cell.py" in job.cmdline() for job in jobs)
+        process.terminate()
+        printed = process.communicate()[0]
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM: 1 jobs were cancelled" in printed
+    assert not psutil.wait_procs(jobs, timeout=60)[1]

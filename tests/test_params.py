@@ -8,11 +8,13 @@ from typing import get_args
 
 import pytest
 import yaml
+from dvc.utils.serialize import parse_yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.ablation import short
 from pipeline.errors import ParamsError
 from pipeline.params import BackboneParams, Params, load_params
+from pipeline.params import changed as replaced
 from pipeline.values import named_files
 
 COMMITTED = Path(__file__).parents[1] / "params.yaml"
@@ -204,13 +206,36 @@ def test_not_a_mapping(tmp_path, text):
         load_params(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["1e-4", "1.5e3", "010", "0x10", "0o10", "1:30", "12:00:00", "on", "no", "True", "null", "", "[no, 1e-4]", "1_000"],
+)
+def test_a_value_is_what_dvc_takes_it_for(text):
+    """PyYAML takes 1e-4 for text, 010 for 8, 1:30 for 90, on for true."""
+    ours, theirs = replaced({"key": 0}, f"key={text}")["key"], parse_yaml(f"key: {text}", "params.yaml")["key"]
+    assert ours == theirs and type(ours) is type(theirs)
+
+
+@pytest.mark.parametrize("change", ["train.epochs=1:30", "preprocess.repair=yes", "seed=1e1", "train.decay=0:0:1"])
+def test_a_value_that_only_looks_like_another_is_refused(change):
+    key, _, value = change.partition("=")
+    with pytest.raises(ParamsError, match=f"{key}: Input should be a valid .*; got '?{value.replace('1e1', '10')}"):
+        load_params(COMMITTED, [change])
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "params.yaml").write_text(COMMITTED.read_text() + "seed: 7\n")
+    with pytest.raises(ParamsError, match='not YAML: .*\n.*\nfound duplicate key "seed"'):
+        load_params(tmp_path / "params.yaml")
+
+
 def test_no_file(tmp_path):
     with pytest.raises(ParamsError, match="nowhere.yaml: not found"):
         load_params(tmp_path / "nowhere.yaml")
 
 
 def test_numbers_as_yaml_writes_them(tmp_path):
-    """YAML reads 1e-4, without a point, as text."""
+    """YAML 1.1 reads 1e-4, without a point, as text."""
     path = tmp_path / "params.yaml"
     path.write_text(COMMITTED.read_text().replace("1.0e-4", "1e-4"))
     assert load_params(path) == load_params(COMMITTED)
