@@ -1,7 +1,7 @@
 """What a checkpoint's header tells about its weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -24,7 +24,8 @@ class ModelRecord:
     `params`: all parameters of the run; `prompts`: the M prompts; `epoch`: the one that the weights are of;
     `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best on its validation images;
     `portable`: whether the weights are those of plain convolutions (pipeline.portable); `views`: how detection looks
-    at a picture, input size in pixels and whether mirrored; none: at the parameters' size, as it is and mirrored.
+    at a picture, input size in pixels and whether mirrored; none: at the parameters' size, as it is and mirrored;
+    `checksum`: of the file, by pipeline.checkpoints; empty in files that were made before there was one.
     """
 
     params: Params
@@ -34,6 +35,7 @@ class ModelRecord:
     thresholds: dict[str, float]
     portable: bool = False
     views: tuple[tuple[int, bool], ...] = ()
+    checksum: str = field(default="", compare=False)
 
 
 def load_record(path: Path) -> ModelRecord:

@@ -1,6 +1,5 @@
 """The training (METHOD section 6), to be read from top to bottom."""
 
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pipeline.loading import TrainingSet, epoch_batches
 from pipeline.names import TEST_SETS
 from pipeline.packing import PackedSplit, TargetSplit
 from pipeline.params import Params
+from pipeline.placement import alone
 from pipeline.prediction import score
 from pipeline.prompts import draw, read_vocabulary
 from pipeline.records import ModelRecord, load_record
@@ -47,6 +47,7 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
     fabric, checkpoint, journal = start(params.train.precision), Checkpoint(key), None
     with ExitStack() as stack:
         if fabric.is_global_zero:
+            stack.enter_context(alone(folder, "trains", wait=fabric.world_size == 1))
             stack.enter_context(checkpoint.locked(wait=fabric.world_size == 1))
         wish = stack.enter_context(stop_wish())
         model, prompts = new_model(params)
@@ -75,8 +76,7 @@ def train(params: Params, training: list[PackedSplit], validation: list[PackedSp
             run.end_epoch(figures)
         trainer.report()
         if fabric.is_global_zero:
-            shutil.copyfile(checkpoint.best(run.best), folder / "model.safetensors")
-            checkpoint.discard()
+            checkpoint.deliver(run.best, folder / "model.safetensors")
         fabric.barrier()
     record = load_record(folder / "model.safetensors")
     fabric.print(f"best epoch {record.epoch}: validation F1 {record.validation_f1:.3f}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.backbones.catalogue import require_weights
 from pipeline.params import load_params
+from pipeline.placement import write_text
 from stages.command import run_stage
 
 
@@ -12,8 +13,7 @@ def check() -> None:
     params = load_params()
     for name in {params.backbone, *params.ablation.backbone}:
         require_weights(params.backbones[name])
-    Path("data").mkdir(exist_ok=True)
-    Path("data/checked").write_text("params.yaml and the weights of its backbones were checked\n")
+    write_text(Path("data/checked"), "params.yaml and the weights of its backbones were checked\n")
 
 
 if __name__ == "__main__":
