@@ -154,7 +154,7 @@ class PackedSplit:
 
     def require_whole(self) -> None:
         """Raise DataError unless the file holds what was written. Reads all of it, some gigabytes a second."""
-        crc, (start, entries, known) = 0, self._head
+        crc, (_, entries, known), (*_, start) = 0, self._head, self._tensors["images"]
         with self.path.open("rb") as file:
             file.seek(start)
             while block := file.read(2**20):
@@ -250,7 +250,7 @@ class PackedSplit:
                 for name, entry in entries.items()
             }
             end = start + entries["records"]["data_offsets"][1]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, IndexError) as error:
             raise self._foreign(error) from None
         if self.path.stat().st_size != end:
             raise DataError(f"{self.path}: expected {end} bytes, got {self.path.stat().st_size}; run `dvc repro` again")
