@@ -154,7 +154,7 @@ class PackedSplit:
 
     def require_whole(self) -> None:
         """Raise DataError unless the file holds what was written. Reads all of it, some gigabytes a second."""
-        crc, (_, entries, known), (*_, start) = 0, self._head, self._tensors["images"]
+        crc, (_, entries, known), (_, _, start) = 0, self._head, self._tensors["images"]
         with self.path.open("rb") as file:
             file.seek(start)
             while block := file.read(2**20):
@@ -246,8 +246,8 @@ class PackedSplit:
         start, entries, _ = self._head
         try:
             tensors = {
-                name: (TYPES[entry["dtype"]], entry["shape"], start + entry["data_offsets"][0])
-                for name, entry in entries.items()
+                name: (TYPES[entries[name]["dtype"]], entries[name]["shape"], start + entries[name]["data_offsets"][0])
+                for name in ("images", "padding", "bounds", "where", "values", "edges", "records")
             }
             end = start + entries["records"]["data_offsets"][1]
         except (KeyError, TypeError, IndexError) as error:
