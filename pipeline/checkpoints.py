@@ -1,10 +1,11 @@
 """Trained models as safetensors files: weights and text embeddings, and in the header all that made them."""
 
+import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from pipeline.backbones.catalogue import build_image_tower
@@ -14,6 +15,7 @@ from pipeline.clipsym import CLIPSym
 from pipeline.decoder import Decoder
 from pipeline.errors import CheckpointError
 from pipeline.params import Params
+from pipeline.placement import written
 from pipeline.records import RECORD, ModelRecord, load_record
 
 
@@ -40,17 +42,12 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
 
     Of a text tower that learns only the embeddings are kept: the prompts do not change any more.
     """
-    fields = {**vars(record), "params": record.params.model_dump(mode="json")}
-    header = {RECORD: json.dumps(fields, allow_nan=False)}  # one entry: safetensors writes several in a random order
     tensors = {name: value for name, value in model.state_dict().items() if not name.startswith("text_tower.")}
     state = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    try:
-        save_file(state, temporary, metadata=header)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    fields = {**vars(record), "params": record.params.model_dump(mode="json"), "checksum": ""}
+    fields["checksum"] = _checksum(state, fields)
+    with written(path) as part:  # one entry: safetensors writes several in a random order
+        save_file(state, part, metadata={RECORD: json.dumps(fields, allow_nan=False)})
 
 
 @torch.inference_mode(False)  # wherever it is loaded, the model is fit for training, too
@@ -68,13 +65,25 @@ def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     except Exception as error:  # whatever the libraries make of parameters that fit no model
         raise CheckpointError(f"{path}: no model can be made of its parameters: {brief(error)}") from None
     _fill(model, state, path)
+    _require_checksum(state, path)
     return model.eval(), record
 
 
 def load_weights(model: CLIPSym, path: Path) -> None:
     """Take over a checkpoint's weights and text embeddings. Raises CheckpointError where they are of another model."""
     load_record(path)  # says what is wrong with the file
-    _fill(model, load_file(path), path)
+    state = load_file(path)
+    _fill(model, state, path)
+    _require_checksum(state, path)
+
+
+def require_whole(path: Path) -> None:
+    """Raise CheckpointError unless the file holds what `save_model` wrote."""
+    load_record(path)
+    try:
+        _require_checksum(load_file(path), path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from None
 
 
 def _fill(model: CLIPSym, state: dict[str, torch.Tensor], path: Path) -> None:
@@ -84,3 +93,23 @@ def _fill(model: CLIPSym, state: dict[str, torch.Tensor], path: Path) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: its weights are of another model: {error}") from None
+
+
+def _checksum(state: dict[str, torch.Tensor], fields: dict) -> str:
+    """The sha256 of tensors, with their names, types and shapes, and of the header's other entries."""
+    found = hashlib.sha256(json.dumps(fields | {"checksum": ""}).encode())
+    for name, tensor in sorted(state.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def _require_checksum(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Raise CheckpointError where a file is not as it was written; one without a checksum is taken as it is."""
+    with safe_open(path, framework="np") as file:
+        fields = json.loads(file.metadata()[RECORD])
+    if fields.get("checksum") and fields["checksum"] != _checksum(state, fields):
+        raise CheckpointError(
+            f"{path}: damaged: its bytes are not those that were written. To have it made anew, see `Damaged files` in "
+            "docs/data.md"
+        )

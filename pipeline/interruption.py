@@ -1,9 +1,13 @@
-"""Ctrl-C and SIGTERM, taken as the wish to stop at the next good moment."""
+"""Ctrl-C and SIGTERM, taken as the wish to stop at the next good moment; the end of DVC, taken as SIGTERM."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import psutil
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 
@@ -34,3 +38,42 @@ def stop_wish() -> Iterator[Wish]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_with_dvc() -> None:
+    """Where DVC runs this process as a stage: send SIGTERM to it soon after DVC has ended.
+
+    DVC that is killed leaves its stage behind, which would work on beside the next one. Processes that DVC did not
+    start are left alone.
+    """
+    stage = os.environ.get("DVC_STAGE")
+    if not stage:
+        return
+    dvc = _starter(stage)
+
+    def watch() -> None:
+        while _starter(stage) == dvc:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _starter(stage: str) -> int | None:
+    """The next ancestor that is not itself of the stage, as the shell is through which DVC runs it, or the process that
+    started this one. DVC tells its stages by DVC_STAGE. An orphan's next ancestor is another one than before.
+    """
+    try:
+        process = psutil.Process().parent()
+        while process and _stage_of(process) == stage:
+            process = process.parent()
+        return process and process.pid
+    except psutil.NoSuchProcess:  # one of them has ended just now
+        return None
+
+
+def _stage_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("DVC_STAGE")
+    except (psutil.AccessDenied, OSError):  # another user's, as the first of all processes is
+        return None

@@ -14,18 +14,20 @@ The file is of the safetensors format, so that other programs can open it. Its t
 Targets are scaled when they are read, since augmentation may turn them before. They are nearly empty or flat, so that
 storing them so is exact, small and quick to read. Only the header is read
 when a split is opened, and only the bytes of one sample are mapped when it is asked for: a split far larger than the
-memory costs none.
+memory costs none. The header's metadata hold a CRC-32 of the tensors' bytes and of the header's other entries.
 """
 
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -37,6 +39,7 @@ from pipeline.targets import clipped, mask, scaled
 
 SUFFIX = ".safetensors"
 HEADER = 4096  # bytes of JSON, padded with blanks; written last, when the number of samples is known
+METADATA, CHECKSUM = "__metadata__", "crc32"  # safetensors' name for what is no tensor; our entry there
 TYPES = {"U8": np.dtype("u1"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 
 
@@ -70,23 +73,24 @@ def write_packed(path: Path, samples: Iterable[Packed], size: int) -> int:
     with ExitStack() as stack:
         file = stack.enter_context(temporary.open("wb"))
         parts = [stack.enter_context(TemporaryFile(dir=path.parent)) for _ in ("where", "values", "edges", "records")]
-        bounds = [(0, 0, 0)]
+        bounds, summed = [(0, 0, 0)], _Summed(file)
         file.write(bytes(8 + HEADER))
         for sample in samples:
-            file.write(sample.image.tobytes())
+            summed.write(sample.image.tobytes())
             for part, content in zip(parts, (sample.where, sample.values, sample.edges, sample.record)):
                 part.write(content)
             lengths = len(sample.where), len(sample.edges), len(sample.record)
             bounds.append(tuple(np.add(bounds[-1], lengths).tolist()))
         padding = bytes(-file.tell() % 8)
-        file.write(padding + np.array(bounds, TYPES["I64"]).tobytes())
+        summed.write(padding + np.array(bounds, TYPES["I64"]).tobytes())
         for part in parts:
             part.seek(0)
-            shutil.copyfileobj(part, file)
+            shutil.copyfileobj(part, summed)
         count, (marked, ends, length) = len(bounds) - 1, bounds[-1]
         file.seek(0)
         file.write(
             _header(
+                summed.crc,
                 images=("U8", [count, size, size, 3]),
                 padding=("U8", [len(padding)]),
                 bounds=("I64", [count + 1, 3]),
@@ -100,14 +104,32 @@ def write_packed(path: Path, samples: Iterable[Packed], size: int) -> int:
     return count
 
 
-def _header(**tensors: tuple[str, list[int]]) -> bytes:
-    """The head of a safetensors file: the length of its JSON, and the JSON of names, types, shapes and places."""
+class _Summed:
+    """Writes to a file, and keeps the CRC-32 of what it writes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.crc = file, 0
+
+    def write(self, block: bytes) -> None:
+        self.crc = zlib.crc32(block, self.crc)
+        self.file.write(block)
+
+
+def _header(crc: int, **tensors: tuple[str, list[int]]) -> bytes:
+    """The head of a safetensors file: the length of its JSON, and the JSON of names, types, shapes and places, with the
+    checksum that goes on from that of the tensors.
+    """
     entries, position = {}, 0
     for name, (kind, shape) in tensors.items():
         end = position + TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64))
         entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [position, end]}
         position = end
+    entries = {METADATA: {CHECKSUM: _crc_of_header(entries, crc)}} | entries
     return HEADER.to_bytes(8, "little") + json.dumps(entries).encode().ljust(HEADER)
+
+
+def _crc_of_header(entries: dict, crc: int) -> str:
+    return f"{zlib.crc32(json.dumps(entries).encode(), crc):08x}"
 
 
 @dataclass(frozen=True)
@@ -130,6 +152,19 @@ class PackedSplit:
     def size(self) -> int:
         """Side S of the square images in pixels."""
         return self._tensors["images"][1][1]
+
+    def require_whole(self) -> None:
+        """Raise DataError unless the file holds what was written. Reads all of it, some gigabytes a second."""
+        crc, (_, entries, known), (_, _, start) = 0, self._head, self._tensors["images"]
+        with self.path.open("rb") as file:
+            file.seek(start)
+            while block := file.read(2**20):
+                crc = zlib.crc32(block, crc)
+        if _crc_of_header(entries, crc) != known:
+            raise DataError(
+                f"{self.path}: damaged: its bytes are not those that were written. To have it made anew, see `Damaged "
+                "files` in docs/data.md"
+            )
 
     def excerpt(self, numbers: Iterable[int]) -> "PackedSplit":
         """The split of only these samples."""
@@ -200,22 +235,34 @@ class PackedSplit:
         return np.array(np.memmap(self.path, kind, "r", start + int(first) * entry, shape))
 
     @cached_property
-    def _tensors(self) -> dict[str, tuple[np.dtype, list[int], int]]:
-        """Type, shape and first byte of each tensor."""
+    def _head(self) -> tuple[int, dict[str, dict], str]:
+        """The first byte of the tensors, their entries in the header, and the checksum there."""
         try:
             with self.path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 entries = json.loads(file.read(min(length, HEADER)))
+            return 8 + length, entries, entries.pop(METADATA)[CHECKSUM]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._foreign(error) from None
+
+    @cached_property
+    def _tensors(self) -> dict[str, tuple[np.dtype, list[int], int]]:
+        """Type, shape and first byte of each tensor."""
+        start, entries, _ = self._head
+        try:
             tensors = {
-                name: (TYPES[entry["dtype"]], entry["shape"], 8 + length + entry["data_offsets"][0])
-                for name, entry in entries.items()
+                name: (TYPES[entries[name]["dtype"]], entries[name]["shape"], start + entries[name]["data_offsets"][0])
+                for name in ("images", "padding", "bounds", "where", "values", "edges", "records")
             }
-            end = 8 + length + entries["records"]["data_offsets"][1]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path}: not a packed split; `dvc repro preprocess` makes it: {error!r}") from None
+            end = start + entries["records"]["data_offsets"][1]
+        except (KeyError, TypeError, IndexError) as error:
+            raise self._foreign(error) from None
         if self.path.stat().st_size != end:
             raise DataError(f"{self.path}: expected {end} bytes, got {self.path.stat().st_size}; run `dvc repro` again")
         return tensors
+
+    def _foreign(self, error: Exception) -> DataError:
+        return DataError(f"{self.path}: not a packed split; `dvc repro preprocess` makes it: {error!r}")
 
 
 class TargetSplit(PackedSplit):
@@ -234,7 +281,11 @@ class TargetSplit(PackedSplit):
 
 
 def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: str) -> list[PackedSplit]:
-    """The packed `split` of each of these data sets that has one and holds images in it."""
+    """The packed `split` of each of these data sets that has one and holds images in it. Raises DataError where a file
+    is damaged.
+    """
     paths = [folder / dataset / f"{split}{SUFFIX}" for dataset in datasets]
     splits = [PackedSplit(path, task) for path in paths if path.is_file()]
+    for packed in splits:
+        packed.require_whole()
     return [packed for packed in splits if len(packed)]

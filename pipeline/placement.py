@@ -1,10 +1,44 @@
-"""Folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, each made by one process at a time.
+
+What stands in their place is never written into: it may be a link to an object of DVC's cache (`cache.type`), which
+would change with it. It is replaced.
+"""
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import CheckpointError
+
+
+@contextmanager
+def alone(path: Path, deed: str = "makes the same", wait: bool = True) -> Iterator[None]:
+    """Keep other processes from what is made at `path`, which need not be there yet.
+
+    Waits, and says so, for one that is under way, an orphan of a killed DVC perhaps; without `wait` raises
+    CheckpointError. `deed` says in either message what that one does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        message = f"process {_owner(file)} {deed} just now ({path})"
+        if not wait:
+            raise CheckpointError(f"{message}; run the same command again after its end") from None
+        print(f"{message}; waiting for its end", flush=True)
+        lock.acquire()
+    try:
+        file.write_text(str(os.getpid()))
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager
@@ -15,15 +49,55 @@ def placed(folder: Path) -> Iterator[Path]:
     leaves what stood in `folder`.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-    part.mkdir(parents=True)
+    with alone(folder):
+        _remove(part)
+        _remove(old)
+        part.mkdir()
+        try:
+            yield part
+        except BaseException:
+            _remove(part)
+            raise
+        if folder.exists() or folder.is_symlink():
+            os.rename(folder, old)  # in one step; removing it takes many, between which a process may be killed
+        os.rename(part, folder)
+        _remove(old)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A file to be written, with the same suffix, which takes the place of `path` when the block ends without an error.
+
+    It is on the disk by then, so that not even a power failure leaves half of it.
+    """
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    with alone(path):
+        part.unlink(missing_ok=True)
+        try:
+            yield part
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    with written(path) as part:
+        part.write_text(text)
+
+
+def _owner(lock: Path) -> str:
+    """The process that holds a lock, as far as it has written that down."""
     try:
-        yield part
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    if folder.exists():
-        os.rename(folder, old)  # in one step; removing it takes many, between which a process may be killed
-    os.rename(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
+        return lock.read_text() or "unknown"
+    except OSError:
+        return "unknown"
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder; of a link to one only the link."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 """What a checkpoint's header tells about its weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -32,7 +32,8 @@ class ModelRecord:
     `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best for pixels on its
     validation images; `portable`: whether the weights are those of plain convolutions (pipeline.portable); `views`: how
     detection looks at a picture, input size in pixels and whether mirrored; none: at the parameters' size, as it is and
-    mirrored; `detection_threshold`: the best score of axes or centres on the validation images; None: not known.
+    mirrored; `detection_threshold`: the best score of axes or centres on the validation images; None: not known;
+    `checksum`: of the file, by pipeline.checkpoints; empty in files that were made before there was one.
     """
 
     params: Params
@@ -43,6 +44,7 @@ class ModelRecord:
     portable: Annotated[bool, Field(strict=True)] = False
     views: tuple[tuple[InputSize, Annotated[bool, Field(strict=True)]], ...] = ()
     detection_threshold: Fraction | None = None
+    checksum: str = field(default="", compare=False)
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

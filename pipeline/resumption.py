@@ -11,20 +11,21 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import ZipFile
 
 import torch
-from filelock import FileLock, Timeout
 
-from pipeline.checkpoints import save_model
+from pipeline.checkpoints import require_whole, save_model
 from pipeline.clipsym import CLIPSym
 from pipeline.errors import CheckpointError
 from pipeline.packing import PackedSplit
 from pipeline.params import Params, TrainParams
+from pipeline.placement import alone, written
 from pipeline.project import located, project
 from pipeline.records import ModelRecord
 from pipeline.values import named_files
 
-STATE = "state.pt"
+STATE, FORMER = "state.pt", "state-former.pt"
 
 
 def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
@@ -48,55 +49,81 @@ def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
 
 
 class Checkpoint:
-    """The folder of one training: its state, and the best model so far. Only one process writes to it."""
+    """The folder of one training: its last two states, and their best models. Only one process writes to it.
+
+    A state is a zip file with a CRC-32 of each part, a model has a checksum of its own: what is damaged is not gone on
+    from.
+    """
 
     def __init__(self, key: str) -> None:
         self.folder = project() / ".checkpoints" / key
+        self._state, self._former = self.folder / STATE, self.folder / FORMER
+        self._bests: list[int] = []  # those of the former state and of the state
+        self._whole = True  # whether the state, where there is one, is fit to become the former one
 
     @contextmanager
     def locked(self, wait: bool) -> Iterator[None]:
-        """Keep other trainings of the same out; wait for one that is under way, an orphan of a killed DVC perhaps, or
-        raise CheckpointError."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock, holder = FileLock(self.folder.with_suffix(".lock")), self.folder.with_suffix(".pid")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            owner = holder.read_text() if holder.exists() else "unknown"
-            message = f"process {owner} trains the same just now ({self.folder})"
-            if not wait:
-                raise CheckpointError(f"{message}; run the same command again after its end") from None
-            print(f"{message}; waiting for its end", flush=True)
-            lock.acquire()
-        try:
-            holder.write_text(str(os.getpid()))
+        """Keep other trainings of the same out; wait for one that is under way, or raise CheckpointError."""
+        with alone(self.folder, "trains the same", wait):
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
 
     def load(self) -> dict | None:
-        """What `save` was given last; None where a run begins."""
-        path = self.folder / STATE
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        """What `save` was given last, or the time before where that is damaged; None where a run begins.
+
+        Raises CheckpointError, and deletes nothing, where there are states, but none that is whole with its best model;
+        where that model is damaged, the user may delete it and so go on without it.
+        """
+        faults, without = [], None
+        for path in (path for path in (self._state, self._former) if path.exists()):
+            try:
+                state = _read(path)
+                best = self.best(state["best"])
+                if state["best"] and not best.exists():
+                    without = without or state
+                    raise CheckpointError(f"{best}: missing")
+                if state["best"]:
+                    require_whole(best)
+            except CheckpointError as error:
+                faults.append(str(error))
+                continue
+            if faults:
+                print(f"{'; '.join(faults)}: going on from the checkpoint before, {path}", flush=True)
+            self._bests, self._whole = [state["best"]], not faults
+            return state
+        if without:
+            print(f"{'; '.join(faults)}: going on without it, the best of the epochs to come is taken", flush=True)
+            return without | {"best": 0, "best_f1": -1.0}
+        if faults:
+            raise CheckpointError(
+                f"{'; '.join(faults)}: the training cannot go on from there, and nothing was deleted. Put back a copy "
+                f"of what is damaged; or delete a damaged best model, to go on and take the best of the epochs to "
+                f"come; or delete {self.folder}, to begin anew. Then run the same command"
+            )
+        return None
 
     def save(self, state: dict) -> None:
-        """Replace the state in one step. Raises CheckpointError, and leaves the former one, when there is no room."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Replace the state in one step, and keep the one before. Raises CheckpointError, and leaves both, when there
+        is no room."""
         temporary = self.folder / f"{STATE}.tmp"
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self.folder / STATE)
+            if self._state.exists() and self._whole:
+                os.replace(self._state, self._former)
+            os.replace(temporary, self._state)
         except (OSError, RuntimeError) as error:  # RuntimeError: of PyTorch's writer
             temporary.unlink(missing_ok=True)
             raise self._no_room(error) from None
+        self._bests, self._whole = [*self._bests[-1:], state["best"]], True
+        for path in self.folder.glob("best-*"):
+            if path not in map(self.best, self._bests):
+                path.unlink()
 
     def save_best(self, model: CLIPSym, record: ModelRecord) -> None:
-        """Add a best model; the former ones stay until `forget_former` is called."""
+        """Add a best model; the former ones stay until two states know of better ones."""
         try:
             save_model(self.best(record.epoch), model, record)
         except Exception as error:  # safetensors has errors of its own
@@ -106,19 +133,39 @@ class Checkpoint:
         """Where the best model of an epoch lies."""
         return self.folder / f"best-{epoch}.safetensors"
 
-    def forget_former(self, epoch: int) -> None:
-        """Delete best models but that of this epoch, when the state knows of it."""
-        for path in self.folder.glob("best-*"):
-            if path != self.best(epoch):
-                path.unlink()
+    def deliver(self, epoch: int, path: Path) -> None:
+        """Copy the best model to where it is to be in the end, read it back, and only then delete the checkpoint.
 
-    def discard(self) -> None:
-        """Delete all, at the end of a training."""
+        Raises CheckpointError, and deletes nothing, where it is damaged here or there, or has no room.
+        """
+        require_whole(self.best(epoch))
+        try:
+            with written(path) as part:
+                shutil.copyfile(self.best(epoch), part)
+        except OSError as error:
+            raise CheckpointError(
+                f"{path}: the model cannot be written ({error}); it is kept as {self.best(epoch)}. Make room and run "
+                "the same command"
+            ) from None
+        require_whole(path)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _no_room(self, error: Exception) -> CheckpointError:
-        kept = "the last one saved is whole" if (self.folder / STATE).exists() else "none was saved before"
+        kept = "the last one saved is whole" if self._state.exists() else "none was saved before"
         return CheckpointError(
             f"{self.folder}: the checkpoint cannot be saved ({error}); {kept}. Make room there and run the same "
             "command: it goes on from what was saved"
         )
+
+
+def _read(path: Path) -> dict:
+    """A state. Raises CheckpointError where a byte of it is not as it was written: `torch.load` does not look."""
+    try:
+        with ZipFile(path) as archive:
+            part = archive.testzip()
+        if part is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        error: object = f"wrong CRC-32 of {part}"
+    except Exception as caught:  # zipfile, zlib and pickle each have errors of their own
+        error = caught
+    raise CheckpointError(f"{path}: damaged ({error})")

@@ -59,6 +59,7 @@ def survey(packed: Path, task: str) -> Survey:
         findings += [{"dataset": dataset, "split": split, **entry} for split in found for entry in found[split]]
         for name in names:
             split = PackedSplit(packed / dataset / f"{name}{SUFFIX}", task)
+            split.require_whole()
             for number in tqdm(range(len(split)), desc=f"{dataset} {name}", unit="image"):
                 record, marks = split.record(number), split.annotation(number)
                 images.append(

@@ -73,7 +73,6 @@ class Trainer:
         """Write a checkpoint."""
         if self.fabric.is_global_zero:
             self.checkpoint.save(self.run.state())
-            self.checkpoint.forget_former(self.run.best)
         self.saved = time.monotonic()
 
     def report(self) -> None:
@@ -120,16 +119,19 @@ class Trainer:
     ) -> TrainingError:
         run, path = self.run, self.checkpoint.folder / "diverged.pt"
         samples = [f"{split.dataset}/{split.name(number)}" for split, number in map(self.dataset.place, batch)]
+        kept = f"The model before this step and the last images are in {path}, for torch.load"
         if self.fabric.is_global_zero:
-            path.parent.mkdir(parents=True, exist_ok=True)
             place = {"epoch": run.epoch, "step": run.step + 1, "samples": samples, "loss": loss}
             arrays = {"model": run.model.state_dict(), "images": images, "targets": targets}
-            torch.save({**place, **arrays, "params": self.params.model_dump_json()}, path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.save({**place, **arrays, "params": self.params.model_dump_json()}, path)
+            except (OSError, RuntimeError) as error:  # RuntimeError: of PyTorch's writer
+                kept = f"The model before this step cannot be kept in {path} ({error})"
         self.fabric.barrier()  # the end of one process is that of all
         return TrainingError(
             f"the loss ({loss}) or its gradient is not finite in epoch {run.epoch}, step {run.step + 1}; the batch: "
-            f"{', '.join(samples)}. The model before this step and the last images are in {path}, for torch.load. A "
-            "lower learning rate or train.precision: fp32 often helps"
+            f"{', '.join(samples)}. {kept}. A lower learning rate or train.precision: fp32 often helps"
         )
 
     def _bar(self, images: int, done: int) -> tqdm:

@@ -1,6 +1,5 @@
 """The training (METHOD section 6), to be read from top to bottom."""
 
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pipeline.journal import open_journal
 from pipeline.loading import TrainingSet, epoch_batches
 from pipeline.packing import PackedSplit, TargetSplit
 from pipeline.params import Params
+from pipeline.placement import alone
 from pipeline.prediction import score
 from pipeline.project import located, project
 from pipeline.prompts import chosen
@@ -58,6 +58,7 @@ def train(
     fabric, checkpoint, journal = start(params.train.precision), Checkpoint(key), None
     with ExitStack() as stack:
         if fabric.is_global_zero:
+            stack.enter_context(alone(folder, "trains", wait=fabric.world_size == 1))
             stack.enter_context(checkpoint.locked(wait=fabric.world_size == 1))
         wish = stack.enter_context(stop_wish())
         model, prompts = new_model(params)
@@ -90,8 +91,7 @@ def train(
                 model, record = load_model(checkpoint.best(run.best))
                 found = threshold(model.to(fabric.device), validation)
                 checkpoint.save_best(model, replace(record, detection_threshold=found))
-            shutil.copyfile(checkpoint.best(run.best), folder / "model.safetensors")
-            checkpoint.discard()
+            checkpoint.deliver(run.best, folder / "model.safetensors")
         fabric.barrier()
     record = load_record(folder / "model.safetensors")
     fabric.print(f"best epoch {record.epoch}: validation F1 {record.validation_f1:.3f}")

@@ -13,6 +13,7 @@ from pipeline.clipsym import best_device
 from pipeline.engine import evaluation_share
 from pipeline.packing import packed_splits
 from pipeline.params import load_params, read_yaml
+from pipeline.placement import write_text
 from pipeline.training import train
 from stages.command import run_stage
 
@@ -36,7 +37,7 @@ def main(cell: str, *changes: str) -> None:
         "validation_f1": best.validation_f1,
         "epoch": best.epoch,
     }
-    (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+    write_text(folder / "scores.json", json.dumps(scores, indent=2) + "\n")
 
 
 if __name__ == "__main__":

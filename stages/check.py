@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.backbones.catalogue import require_weights
 from pipeline.params import load_params
+from pipeline.placement import write_text
 from pipeline.prompts import chosen
 from stages.command import run_stage
 
@@ -15,8 +16,7 @@ def check() -> None:
         require_weights(params.backbones[name])
     for kind in {params.prompts.kind, *params.ablation.prompts}:
         chosen(params.prompts.model_copy(update={"kind": kind}), params.seed)
-    Path("data").mkdir(exist_ok=True)
-    Path("data/checked").write_text("params.yaml and the weights of its backbones were checked\n")
+    write_text(Path("data/checked"), "params.yaml and the weights of its backbones were checked\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.datasets.checksums import digest
 from pipeline.params import load_params
+from pipeline.placement import write_text
 from stages.command import run_stage
 
 
@@ -18,7 +19,7 @@ def main() -> None:
         name: {split: digest(path) for split in ("train", "val") for path in (packed / name).glob(f"{split}.*")}
         for name in load_params().train.datasets
     }
-    Path("data/training.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_text(Path("data/training.json"), json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.data_report import write_data_report
 from pipeline.params import load_params
+from pipeline.placement import placed, write_text
 from pipeline.survey import survey
 from stages.command import run_stage
 
@@ -13,12 +14,12 @@ def main() -> None:
     """Survey all packed data sets for the chosen task."""
     params, packed = load_params(), Path("data/packed/model")
     found = survey(packed, params.task)
-    write_data_report(found, packed, params.task, params.seed, Path("data/report"))
+    with placed(Path("data/report")) as folder:
+        write_data_report(found, packed, params.task, params.seed, folder)
     figures: dict[str, dict[str, dict[str, int]]] = {}
     for row in found.counts().to_dict("records"):
         figures.setdefault(row.pop("dataset"), {})[row.pop("split")] = row
-    Path("metrics").mkdir(exist_ok=True)
-    Path("metrics/data.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_text(Path("metrics/data.json"), json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

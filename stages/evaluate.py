@@ -14,13 +14,14 @@ from pipeline.evaluation import evaluate
 from pipeline.figures import contact_sheet, save_curve
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
+from pipeline.placement import placed, write_text
 from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage
 
 
 def main(test_set: str) -> None:
     """Score one of dendi, sdrw, ldrs, mixed (SDRW and LDRS), photos and own; the first process writes."""
-    params, folder = load_params(), Path("evaluation") / test_set
+    params = load_params()
     model, record = load_model(Path("models/main/model.safetensors"))
     splits = packed_splits(Path("data/packed/model"), TEST_SETS[test_set], "test", params.task)
     share = evaluation_share()
@@ -33,15 +34,14 @@ def main(test_set: str) -> None:
     summary = found.summary(record.thresholds[test_set])
     if summary["max_f1"] is None:
         print(f"{test_set}: no ground truth for task {params.task}, so that there is no F1")
-    (folder / "gallery").mkdir(parents=True, exist_ok=True)
-    found.curve().to_csv(folder / "pr.csv", index=False)
-    save_curve(found.curve(), folder / "pr.png", f"{test_set}, {params.task}")
-    for name, picture in found.pictures.items():
-        Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")
-    contact_sheet(list(found.pictures.values()), height=200, width=1200).save(folder / "gallery.png")
-    path = Path("metrics") / f"{test_set}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({params.task: summary}, indent=2) + "\n")
+    with placed(Path("evaluation") / test_set) as folder:
+        (folder / "gallery").mkdir()
+        found.curve().to_csv(folder / "pr.csv", index=False)
+        save_curve(found.curve(), folder / "pr.png", f"{test_set}, {params.task}")
+        for name, picture in found.pictures.items():
+            Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")
+        contact_sheet(list(found.pictures.values()), height=200, width=1200).save(folder / "gallery.png")
+    write_text(Path("metrics") / f"{test_set}.json", json.dumps({params.task: summary}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

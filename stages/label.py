@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from pipeline.datasets.synthetic import read_photographs
 from pipeline.params import load_params
+from pipeline.placement import write_text
 from pipeline.predictor import Detector, load, parse_view
 from pipeline.project import located
 from stages.command import run_stage
@@ -24,8 +25,7 @@ def main(name: str, file: str, *views: str) -> None:
     detector = Detector(trained.model, replace(trained.record, views=tuple(parse_view(view) for view in views)))
     shown = tqdm(photographs.values(), desc="axes", unit="image")
     found = [[astuple(axis) for axis in seen.axes] for seen in detector.stream(shown, threshold=0.0)]
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    Path(file).write_text(json.dumps(dict(zip(photographs, found, strict=True))) + "\n")
+    write_text(Path(file), json.dumps(dict(zip(photographs, found, strict=True))) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from pipeline.params import load_params
+from pipeline.placement import placed, write_text
 from pipeline.records import load_record
 from pipeline.report import write_report
 from pipeline.scoring.sets import TEST_SETS
@@ -19,9 +20,10 @@ def main() -> None:
     cells = {name: json.loads(Path("models/ablation/grid", name, "scores.json").read_text()) for name in names}
     record = load_record(Path("models/main/model.safetensors"))
     turned = json.loads(Path("metrics/robustness.json").read_text())[params.task]
-    write_report(params, record, summaries, turned, list(cells.values()), Path("evaluation"), Path("report"))
+    with placed(Path("report")) as folder:
+        write_report(params, record, summaries, turned, list(cells.values()), Path("evaluation"), folder)
     figures = {params.task: {name: {"max_f1": cell["max_f1"]} for name, cell in cells.items()}}
-    Path("metrics/ablation.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_text(Path("metrics/ablation.json"), json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
 from pipeline.packing import packed_splits
 from pipeline.params import load_params
+from pipeline.placement import write_text
 from pipeline.robustness import robustness
 from stages.command import run_stage
 
@@ -19,7 +20,7 @@ def main() -> None:
     threshold = record.thresholds["dendi"]
     found = robustness(model.to(best_device()), splits, params.train.batch, threshold, params.seed)
     figures = {params.task: {name: sums.summary(threshold) for name, sums in found.items()}}
-    Path("metrics/robustness.json").write_text(json.dumps(figures, indent=2) + "\n")
+    write_text(Path("metrics/robustness.json"), json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

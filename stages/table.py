@@ -8,6 +8,7 @@ import yaml
 from pipeline.ablation import cell_names, preset_table, readable, to_latex
 from pipeline.errors import DataError
 from pipeline.params import load_params
+from pipeline.placement import placed, write_text
 from pipeline.tables import to_markdown
 from stages.command import run_stage
 
@@ -21,22 +22,22 @@ F1 is that of a ViT-B/16 trained for 500 epochs on the real DENDI: to be compare
 
 def main(preset: str) -> None:
     """Write ablation/tables/PRESET and metrics/ablation_PRESET.json; F1 there in 0..1."""
-    params, folder = load_params(), Path("ablation/tables") / preset
+    params = load_params()
     matrix = yaml.safe_load(Path("ablation/dvc.yaml").read_text())["stages"][preset]["matrix"]
     paths = [Path("models/ablation", preset, name, "scores.json") for name in cell_names(matrix, params)]
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise DataError(f"{missing[0]} and {len(missing) - 1} more are missing: `dvc repro ablation/dvc.yaml:{preset}`")
     table = preset_table(preset, [json.loads(path.read_text()) for path in paths])
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "table.csv")
-    (folder / "table.md").write_text(f"# {preset}\n\n{to_markdown(readable(table))}\n{NOTE}")
-    (folder / "table.tex").write_text(to_latex(readable(table)))
+    with placed(Path("ablation/tables") / preset) as folder:
+        table.to_csv(folder / "table.csv")
+        (folder / "table.md").write_text(f"# {preset}\n\n{to_markdown(readable(table))}\n{NOTE}")
+        (folder / "table.tex").write_text(to_latex(readable(table)))
     figures = {
         "-".join(map(str, values)): {"max_f1": row["max_f1"] / 100, "seeds": int(row["seeds"])}
         for (*values, _), row in table.iterrows()
     }
-    Path("metrics", f"ablation_{preset}.json").write_text(json.dumps({params.task: figures}, indent=2) + "\n")
+    write_text(Path("metrics", f"ablation_{preset}.json"), json.dumps({params.task: figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

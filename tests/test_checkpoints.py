@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.ablation import short
 from pipeline.backbones.catalogue import embed_prompts
-from pipeline.checkpoints import build_model, load_model, save_model
+from pipeline.checkpoints import build_model, load_model, load_weights, require_whole, save_model
 from pipeline.errors import CheckpointError
 from pipeline.params import load_params
 from pipeline.records import ModelRecord, load_record
@@ -110,7 +110,7 @@ def test_missing(tmp_path):
 
 def rewritten(checkpoint, state=None, **entries):
     """The checkpoint with another state or other entries of its record."""
-    record = json.dumps({**record_of(checkpoint), **entries})
+    record = json.dumps({**record_of(checkpoint), "checksum": "", **entries})
     save_file(state or load_file(checkpoint), checkpoint, metadata={"record": record})
 
 
@@ -147,7 +147,7 @@ def test_keys_that_came_later_and_keys_that_are_gone(checkpoint, monkeypatch):
     """A trained model is not lost by a new version: what its file lacks has a stated value."""
     weights, record = load_file(checkpoint), record_of(checkpoint)
     del record["params"]["train"]["gamma"]
-    record["params"]["train"]["former"] = 1
+    record["params"]["train"]["former"], record["checksum"] = 1, ""
     save_file(weights, checkpoint, metadata={"record": json.dumps(record)})
     with pytest.raises(CheckpointError, match="former"):
         load_record(checkpoint)
@@ -173,3 +173,39 @@ def test_checkpoints_of_before_the_released_augmentation_say_how_they_were_made(
 def test_the_shipped_weights_say_how_they_were_made(task):
     found = load_record(COMMITTED.parent / "pipeline" / "weights" / f"lite_{task}.safetensors").params
     assert found.train.augmentation == "tilted" and found.preprocess.targets == "clipped"
+
+
+def test_no_byte_changes_unnoticed(checkpoint):
+    """Each of some hundred places, in the header as in the weights."""
+    sound, weights, record = checkpoint.read_bytes(), load_file(checkpoint), load_record(checkpoint)
+    length, refused = int.from_bytes(sound[:8], "little"), 0
+    for place in [*range(0, 8 + length, 1 + length // 60), *range(8 + length, len(sound), 1 + len(sound) // 60)]:
+        damaged = bytearray(sound)
+        damaged[place] ^= 1
+        checkpoint.write_bytes(damaged)
+        try:
+            require_whole(checkpoint)
+            found = load_file(checkpoint)
+            assert load_record(checkpoint) == record and found.keys() == weights.keys()
+            assert all(torch.equal(found[name], weights[name]) for name in found)
+        except CheckpointError as error:
+            assert "model.safetensors" in str(error)
+            refused += 1
+    assert refused > 110
+
+
+@pytest.mark.parametrize("load", [load_model, lambda path: load_weights(load_model(path.with_name("sound"))[0], path)])
+def test_changed_weights_are_refused(checkpoint, load):
+    checkpoint.with_name("sound").write_bytes(checkpoint.read_bytes())
+    content = bytearray(checkpoint.read_bytes())
+    content[-5] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
+        load(checkpoint)
+
+
+def test_files_of_before_checksums_load(checkpoint):
+    record, weights = record_of(checkpoint), load_file(checkpoint)
+    del record["checksum"]
+    save_file(weights, checkpoint, metadata={"record": json.dumps(record)})
+    assert load_model(checkpoint)[1].checksum == ""

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
-from pipeline.packing import Packed, PackedSplit, TargetSplit, packed_splits, write_packed
+from pipeline.packing import HEADER, Packed, PackedSplit, TargetSplit, packed_splits, write_packed
 from pipeline.targets import mask, scaled, unscaled_target
 
 SIZE = 24
@@ -164,7 +164,7 @@ def test_a_large_split_is_never_in_memory(tmp_path):
     code = """
 import resource, sys, numpy as np
 from pathlib import Path
-from pipeline.packing import Packed, PackedSplit, write_packed
+from pipeline.packing import HEADER, Packed, PackedSplit, write_packed
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 path, side, before = Path(sys.argv[1]), 417, peak()
 image, target = np.full((side, side, 3), 7, np.uint8), np.zeros((side, side), np.float32)
@@ -203,6 +203,31 @@ def test_a_damaged_file_is_named(split, damage):
     split.path.write_bytes(damage(split.path.read_bytes()))
     with pytest.raises(DataError, match="train.safetensors"):
         len(PackedSplit(split.path, "reflection"))
+
+
+def test_no_byte_changes_unnoticed(split):
+    """Each of the header's, and some of the rest: it is found, or makes no difference, as in the header's padding."""
+    sound = split.path.read_bytes()
+    expected = PackedSplit(split.path, "reflection")._tensors
+    for place in [*range(700), *range(700, len(sound), 97), len(sound) - 1]:
+        damaged = bytearray(sound)
+        damaged[place] ^= 16
+        split.path.write_bytes(damaged)
+        try:
+            (found,) = packed_splits(split.path.parents[1], ["dendi"], "train", "reflection")
+        except DataError as error:
+            assert "train.safetensors" in str(error)
+        else:
+            assert found._tensors == expected and 600 < place < 8 + HEADER
+
+
+def test_a_damaged_split_is_not_trained_on(split):
+    content = bytearray(split.path.read_bytes())
+    content[-1] ^= 1
+    split.path.write_bytes(content)
+    assert len(PackedSplit(split.path, "reflection")) == 4  # quick to open
+    with pytest.raises(DataError, match="train.safetensors: damaged"):
+        packed_splits(split.path.parents[1], ["dendi"], "train", "reflection")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
 from functools import reduce
 from operator import getitem
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipeline import trainer, training
 from pipeline.clipsym import CLIPSym
@@ -66,7 +70,8 @@ def forked(step):
         step()
         status = 0
     except SystemExit as end:
-        status = end.code
+        status = end.code if isinstance(end.code, int) else 1
+        print(end, file=sys.stderr)
     finally:
         sys.stderr.flush()
         os._exit(status)
@@ -163,7 +168,7 @@ def test_full_disk_leaves_the_last_checkpoint(data, whole, tmp_path, monkeypatch
     with pytest.raises(CheckpointError, match=r"(?s)cannot be saved.*No space left.*the last one saved is whole"):
         training.train(params(**RECIPE), *data, tmp_path / "run")
     (folder,) = (tmp_path / "repository" / ".checkpoints").iterdir()
-    assert [path.name for path in folder.iterdir()] == ["state.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["state-former.pt", "state.pt"]
     assert torch.load(folder / "state.pt", weights_only=True)["step"] == 3
     monkeypatch.setattr(torch, "save", save)
     training.train(params(**RECIPE), *data, tmp_path / "run")
@@ -208,6 +213,144 @@ def test_a_loss_that_is_no_number_stops_with_the_batch(data, tmp_path, monkeypat
     assert all(f"{sample}" in str(error.value) for sample in found["samples"])
     assert found["images"].shape == (3, 3, 64, 64) and Params.model_validate_json(found["params"])
     assert all(value.isfinite().all() for value in found["model"].values() if value.is_floating_point())
+
+
+@pytest.fixture(scope="module")
+def stopped(data, tmp_path_factory):
+    """What a training leaves that is stopped in its last epoch: two states, and the best model of both."""
+    folder, step = tmp_path_factory.mktemp("stopped"), trainer.Trainer._step
+
+    def with_signal(self, batch, parts):
+        if self.run.epoch == 3 and self.run.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, parts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(folder))
+        patch.setattr(trainer, "SAVE_EVERY", 0)
+        patch.setattr(trainer.Trainer, "_step", with_signal)
+        with pytest.raises(Interrupted):
+            training.train(params(**RECIPE), *data, folder / "run")
+    (found,) = (folder / ".checkpoints").iterdir()
+    assert sorted(content(found)) == ["best-2.safetensors", "state-former.pt", "state.pt"]
+    return found
+
+
+@pytest.fixture
+def resumable(stopped, repository):
+    """A copy of it where the next training finds it."""
+    return Path(shutil.copytree(stopped, repository / ".checkpoints" / stopped.name))
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def altered(path, place=0.6):
+    """One byte is another."""
+    found = bytearray(path.read_bytes())
+    found[int(place * len(found))] ^= 16
+    path.write_bytes(found)
+
+
+DAMAGES = [emptied, cut, altered]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_named_and_the_one_before_taken(data, whole, resumable, tmp_path, capfd, damage):
+    damage(resumable / "state.pt")
+    training.train(params(**RECIPE), *data, tmp_path / "run")
+    printed = capfd.readouterr().out
+    assert f"{resumable / 'state.pt'}: damaged (" in printed and "going on in epoch 3 after step 1" in printed
+    assert content(tmp_path / "run") == whole and not resumable.exists()
+
+
+def test_a_damaged_state_does_not_take_the_place_of_the_one_before(resumable):
+    expected = (resumable / "state-former.pt").read_bytes()
+    cut(resumable / "state.pt")
+    checkpoint = Checkpoint(resumable.name)
+    checkpoint.save(checkpoint.load())
+    assert (resumable / "state-former.pt").read_bytes() == expected
+    assert checkpoint.load()["step"] == 1 and (resumable / "best-2.safetensors").exists()
+
+
+def as_a_stage(data, folder):
+    """The exit status of a training as a stage, in a process of its own."""
+    return exit_status(forked(lambda: run_stage(lambda: training.train(params(**RECIPE), *data, folder))))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_without_any_whole_state_nothing_is_deleted(resumable, damage):
+    for name in ("state.pt", "state-former.pt"):
+        damage(resumable / name)
+    before = content(resumable)
+    with pytest.raises(CheckpointError, match=r"state\.pt: damaged .*state-former\.pt: damaged .*nothing was deleted"):
+        Checkpoint(resumable.name).load()
+    assert content(resumable) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_best_model_is_found_when_the_training_is_taken_up_again(resumable, damage):
+    damage(resumable / "best-2.safetensors")
+    before = content(resumable)
+    with pytest.raises(CheckpointError, match=r"best-2\.safetensors.*nothing was deleted"):
+        Checkpoint(resumable.name).load()
+    assert content(resumable) == before
+
+
+def test_a_damaged_best_model_ends_the_stage_until_it_is_deleted(data, resumable, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["train"])
+    altered(resumable / "best-2.safetensors")
+    before = content(resumable)
+    assert as_a_stage(data, tmp_path / "run") == 1
+    message = capfd.readouterr().err
+    assert f"{resumable / 'best-2.safetensors'}: damaged" in message and "Traceback" not in message
+    assert content(resumable) == before and not (tmp_path / "run" / "model.safetensors").exists()
+    (resumable / "best-2.safetensors").unlink()
+    record = training.train(params(**RECIPE), *data, tmp_path / "run")
+    assert "going on without it" in capfd.readouterr().out and record.epoch == 3
+
+
+@pytest.mark.parametrize("name", ["state.pt", "best-2.safetensors"])
+def test_no_byte_changes_unnoticed(resumable, name):
+    """Each of some hundred places: what is taken for whole holds what was written."""
+    checkpoint = Checkpoint(resumable.name)
+    expected, weights = repr(checkpoint.load()), load_file(resumable / "best-2.safetensors")
+    (resumable / "state-former.pt").unlink()
+    sound, refused = (resumable / name).read_bytes(), 0
+    for place in np.linspace(0, 1, 101)[:-1]:
+        altered(resumable / name, place)
+        try:
+            assert repr(checkpoint.load()) == expected
+            found = load_file(resumable / "best-2.safetensors")
+            assert found.keys() == weights.keys() and all(torch.equal(found[key], weights[key]) for key in found)
+        except CheckpointError as error:
+            assert name in str(error)
+            refused += 1
+        (resumable / name).write_bytes(sound)
+    assert refused > 90
+
+
+@pytest.mark.parametrize("where", ["best", "out"])
+def test_the_checkpoint_stays_until_the_model_was_read_back(resumable, tmp_path, monkeypatch, where):
+    copy = shutil.copyfile
+
+    def badly(source, target):
+        copy(source, target)
+        cut(Path(target))
+
+    if where == "best":
+        altered(resumable / "best-2.safetensors")
+    else:
+        monkeypatch.setattr(shutil, "copyfile", badly)
+    before = content(resumable)
+    with pytest.raises(CheckpointError):
+        Checkpoint(resumable.name).deliver(2, tmp_path / "model.safetensors")
+    assert content(resumable) == before
 
 
 def test_what_a_checkpoint_belongs_to(data, tmp_path):
@@ -274,6 +417,22 @@ def test_a_second_trainer_waits_or_is_refused(capfd, tmp_path):
         pass
     os.waitpid(pid, 0)
     assert "waiting for its end" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["no folder", "full"])
+def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monkeypatch, capfd, fault):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    repository.mkdir()
+    if fault == "no folder":
+        (repository / "logs").write_text("a file")
+    else:
+        monkeypatch.setattr("pipeline.journal.SummaryWriter.add_scalar", full)
+    training.train(params(**RECIPE), *data, tmp_path / "run")
+    message = capfd.readouterr().err
+    assert message.count("cannot be written") == 1 and "the training goes on" in message
+    assert content(tmp_path / "run") == whole
 
 
 def test_curves_and_pictures_for_the_eye(data, tmp_path, repository):
