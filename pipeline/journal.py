@@ -1,13 +1,15 @@
 """What is seen of a training while it runs: DVCLive's curves, TensorBoard's log, overlays of validation images."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
 from dvclive import Live
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.clipsym import CLIPSym
@@ -16,6 +18,7 @@ from pipeline.packing import PackedSplit
 from pipeline.prediction import heat_maps
 
 SHOWN = 4  # validation images drawn of each data set
+ROOM = 2**20  # bytes; more than what an epoch adds to the logs at once
 
 
 class Journal:
@@ -28,19 +31,13 @@ class Journal:
         self._live, self._logs, self._board = live, logs, None
         for figures in history:
             self._relive(figures)
-        with self._for_the_eye():
-            logs.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=logs):  # where even that fails, the board's own thread would fail with a traceback
-                self._board = SummaryWriter(str(logs), purge_step=len(history) + 1)
+        self._for_the_eye(lambda: self._open(len(history) + 1))
 
     def epoch(self, number: int, figures: dict[str, float]) -> None:
         """Add an epoch's figures, in a fixed order, to both."""
         self._relive(figures)
         if self._board:
-            with self._for_the_eye():
-                for name, value in figures.items():
-                    self._board.add_scalar(name, value, number)
-                self._board.flush()
+            self._for_the_eye(lambda: self._add(number, figures))
 
     def pictures(self, number: int, model: CLIPSym, validation: Sequence[PackedSplit], batch: int) -> None:
         """Draw some validation images, always the same, with their truth and the model's heat maps."""
@@ -53,26 +50,37 @@ class Journal:
                 for k, heat_map in heat_maps(model, few, batch, "overlays")
             ]
             sheet = contact_sheet(drawn, height=200, width=1200)
-            with self._for_the_eye():
-                sheet.save(self._logs / f"{split.dataset}-epoch-{number:04}.jpg")
-                self._board.add_image(f"validation/{split.dataset}", np.asarray(sheet), number, dataformats="HWC")
+            self._for_the_eye(partial(self._show, number, split.dataset, sheet))
 
     def close(self) -> None:
         """Write what TensorBoard's log still holds back."""
         if self._board:
-            with self._for_the_eye():
-                self._board.close()
+            self._for_the_eye(self._board.close)
 
     def _relive(self, figures: dict[str, float]) -> None:
         for name, value in figures.items():
             self._live.log_metric(name, value)
         self._live.next_step()
 
-    @contextmanager
-    def _for_the_eye(self) -> Iterator[None]:
-        """Write to `logs`; do so no more after an error of the system, such as a full disk."""
+    def _open(self, first: int) -> None:
+        self._board = SummaryWriter(str(self._logs), purge_step=first)
+
+    def _add(self, number: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self._board.add_scalar(name, value, number)
+        self._board.flush()
+
+    def _show(self, number: int, dataset: str, sheet: Image.Image) -> None:
+        sheet.save(self._logs / f"{dataset}-epoch-{number:04}.jpg")
+        self._board.add_image(f"validation/{dataset}", np.asarray(sheet), number, dataformats="HWC")
+
+    def _for_the_eye(self, write: Callable[[], None]) -> None:
+        """Write to `logs`, and no more after an error of the system, such as a full disk."""
         try:
-            yield
+            self._logs.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self._logs) as probe:  # without room the board's own thread fails, with a traceback
+                probe.write(bytes(ROOM))
+            write()
         except OSError as error:
             self._board = None
             print(f"{self._logs}: cannot be written ({error}); the training goes on without it", file=sys.stderr)
