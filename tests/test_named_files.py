@@ -122,9 +122,7 @@ def test_any_parameter_can_be_set_without_loss(tmp_path, change):
         line.partition("#")[2] for line in before if "#" in line
     ]
     assert [line for line in after if not line] == [line for line in before if not line]
-    keys = [
-        [line.split(":")[0] for line in lines if line.strip() and "- " not in line[:4]] for lines in (before, after)
-    ]
+    keys = [[line.split(":")[0] for line in lines if ":" in line.split("#")[0]] for lines in (before, after)]
     assert keys[0] == keys[1]
 
 
