@@ -15,15 +15,15 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import CLIPSym, best_device
-from pipeline.datasets.images import read_photograph
+from pipeline.datasets.images import pixels_of_array, pixels_of_image, read_photograph
 from pipeline.detection import DetectedAxis, DetectedCentre, find_axes, find_centres
 from pipeline.errors import CheckpointError, DataError, UserError
 from pipeline.geometry import Letterbox
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "weights"  # lite_TASK.safetensors
 AXIS, CENTRE = (60, 230, 90), (255, 70, 200)  # green, pink
-ImageLike = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,9 @@ class Detector:
         }  # fmt: skip
 
     def detect(self, image: ImageLike, threshold: float | None = None) -> Detection:
-        """Look at one image: a path, a PIL image, or an array [H, W], [H, W, 1 or 3 or 4], uint8 or float in 0..1.
+        """Look at one image: a path, an open file, a PIL image, or an array [H, W] or [H, W, 1 or 3 or 4].
+
+        Arrays hold uint8, uint16, bool or floats in 0..1; a fourth channel is opacity. All ways in decode alike.
 
         `threshold`: the least score of an axis or centre, 0..1; by default the best on the validation images. Raises
         DataError for what is not an image.
@@ -163,8 +165,7 @@ class Detector:
     def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:
         axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
         centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
-        for array in (pixels, heatmap):
-            array.setflags(write=False)
+        heatmap.setflags(write=False)
         score = max((mark.score for mark in (*axes, *centres)), default=0.0)
         return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
 
@@ -215,23 +216,16 @@ def detect(image: ImageLike, task: Task = "reflection", threshold: float | None 
 
 
 def pixels_of(image: ImageLike) -> np.ndarray:
-    """uint8 RGB [H, W, 3]. Raises DataError for what is not an image."""
+    """uint8 RGB [H, W, 3], read-only, as the image wants to be seen. Raises DataError for what is not an image."""
     if isinstance(image, (str, Path)):
         return read_photograph(Path(image)).turned()
     if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise DataError(f"expected a path, a PIL image or an array, got {type(image).__name__}")
-    channels = image.shape[2] if image.ndim == 3 else 1
-    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in image.shape:
-        raise DataError(f"expected an array [H, W] or [H, W, 1 or 3 or 4], got shape {list(image.shape)}")
-    if np.issubdtype(image.dtype, np.floating):
-        if not (image.min() >= 0 and image.max() <= 1):  # also where there is a NaN
-            raise DataError(f"expected floats in 0..1, got {image.min():.3g} to {image.max():.3g}")
-        image = (image * 255 + 0.5).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise DataError(f"expected an array of uint8, or of floats in 0..1, got {image.dtype}")
-    return np.array(Image.fromarray(image.squeeze(2) if image.ndim == 3 and channels == 1 else image).convert("RGB"))
+        return pixels_of_image(image)
+    if isinstance(image, np.ndarray):
+        return pixels_of_array(image)
+    if hasattr(image, "read"):
+        return read_photograph(image).turned()
+    raise DataError(f"expected a path, an open file, a PIL image or an array, got {type(image).__name__}")
 
 
 def parse_view(text: str) -> tuple[int, bool]:

@@ -71,7 +71,7 @@ def test_photographs_are_turned_as_they_are_seen(tmp_path):
 @pytest.mark.parametrize(
     "image, message",
     [
-        (None, "expected a path, a PIL image or an array, got NoneType"),
+        (None, "expected a path, an open file, a PIL image or an array, got NoneType"),
         (np.zeros((3, 40, 50), np.uint8), "got shape [3, 40, 50]"),
         (np.zeros((0, 50), np.uint8), "got shape [0, 50]"),
         (np.zeros((4, 5), np.int64), "got int64"),

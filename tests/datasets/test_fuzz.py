@@ -178,7 +178,7 @@ def picture(kind):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it then refuses or mends
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "AVIF"])
 def test_images(tmp_path, kind):
     path = tmp_path / "image"
 
