@@ -68,9 +68,10 @@ class PublishedParams(_Section):
 
 
 class OwnParams(_Section):
-    """A researcher's own images."""
+    """A researcher's own images; `labels`: of the shapes that are symmetry marks, all where there is none."""
 
     folder: Path
+    labels: tuple[str, ...]
 
 
 class SyntheticParams(_Section):

@@ -13,7 +13,9 @@ from pipeline.params import Params
 
 RECORD = "record"  # the header's entry
 # Keys of params.yaml that came after the first checkpoints -> what a checkpoint that lacks them was made with.
-LATER: dict[str, object] = {}
+LATER: dict[str, object] = {
+    "own.labels": (),
+}
 GONE: tuple[str, ...] = ()  # keys that older checkpoints hold and nothing needs
 
 

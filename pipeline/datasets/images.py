@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 
 # Told by the first bytes. Not EPS, for which Pillow runs Ghostscript.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+ADVICE = f"which is not read; convert it to JPEG or PNG (expected one of {', '.join(FORMATS)})"
 LARGEST_IMAGE = 100_000_000  # pixels
 ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 4 mirrored or upside down, 5 to 8 lying on a side
 UPRIGHT, LYING = 1, (5, 6, 7, 8)
@@ -27,6 +28,7 @@ FOREIGN = {
     b"\0\0\0\x0cJXL ": "JPEG XL", b"\xff\x0a": "JPEG XL",
     b"%!PS": "PostScript", b"8BPS": "Photoshop", b"FUJIFILMCCD-RAW": "camera raw", b"<svg": "SVG",
 }  # fmt: skip
+RAW = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"}  # TIFF, most: of a thumbnail
 BRANDS = {  # of ISO's container, at byte 8
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
     b"crx ": "camera raw",
@@ -57,6 +59,10 @@ def read_photograph(source: Path | BinaryIO) -> Photograph:
     Raises DataError when it is missing, damaged, too large or of another kind.
     """
     name = source if isinstance(source, Path) else "the picture"
+    if isinstance(source, Path) and source.suffix.lower() in RAW:
+        raise DataError(f"{name}: camera raw, {ADVICE}")
+    if isinstance(source, Path) and source.exists() and not source.is_file():  # a pipe would be waited for
+        raise DataError(f"{name}: expected an image file, got {'a folder' if source.is_dir() else 'no file'}")
     try:
         with Image.open(source, formats=FORMATS) as image:
             orientation, kind, mode = _orientation(image), image.format, image.mode
@@ -73,6 +79,21 @@ def read_photograph(source: Path | BinaryIO) -> Photograph:
         raise DataError(f"{name}: expected at most {LARGEST_IMAGE} pixels, got more") from None
     except Exception as error:  # of a dozen kinds for a damaged image
         raise DataError(f"{name}: {_reason(source, error)}") from None
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's content begins like that of an image, one that is read or one that is not."""
+    try:
+        with path.open("rb") as file:
+            if foreign(file.read(16)):
+                return True
+            file.seek(0)
+            with Image.open(file, formats=FORMATS):
+                return True
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # of a dozen kinds for what is none
+        return False
 
 
 def pixels_of_image(image: Image.Image) -> np.ndarray:
@@ -127,7 +148,7 @@ def _reason(source: Path | BinaryIO, error: Exception) -> str:
     except OSError:
         kind = ""
     if kind:
-        return f"{kind}, which is not read; convert it to JPEG or PNG (expected one of {', '.join(FORMATS)})"
+        return f"{kind}, {ADVICE}"
     return f"cannot be decoded as an image: {error}"
 
 
