@@ -47,14 +47,17 @@ def read_drawing(path: Path, labels: Collection[str]) -> Drawing:
     for number, shape in enumerate(content["shapes"]):
         try:
             kind, label = shape.get("shape_type") or "line", shape.get("label")
-            points = [point(pair) for pair in shape["points"]] if _is_mark(label, kind, labels) else []
-            if kind in LINES and points:
+            if not _is_mark(label, kind, labels):
+                left_out.append(f"{label!r} ({kind})")
+                continue
+            points = [point(pair) for pair in shape["points"]]
+            if kind in LINES:
                 if len(points) < 2:
                     raise ValueError(f"expected two points or more, got {len(points)}")
                 axes += [ReflectionAxis(*start, *end) for start, end in zip(points, points[1:])]
-            elif kind == "point" and points:
+            elif kind == "point":
                 centres.append(RotationCentre(*points[0], fold=_fold(label)))
-            elif points and (ellipse := _ellipse(kind, points)):
+            elif ellipse := _ellipse(kind, points):
                 discs.append(ReflectionDisc(ellipse))
             else:
                 left_out.append(f"{label!r} ({kind})")
