@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent / "weights"  # lite_TASK.safetensors
 AXIS, CENTRE = (60, 230, 90), (255, 70, 200)  # green, pink
+ROWS = 256  # of an overlay, drawn at a time
 ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
 
 
@@ -93,11 +94,13 @@ class Detection:
 
     def overlay(self, heat: bool = True) -> Image.Image:
         """The image under its heat map, with axes in green and centres as pink crosses."""
-        pixels = self.image
-        if heat:
-            weight = 0.75 * self.heatmap[..., None]
-            pixels = (pixels * (1 - weight) + weight * np.array([255, 60, 0])).astype(np.uint8)
-        picture = Image.fromarray(pixels)
+        picture = Image.fromarray(self.image)
+        for top in range(
+            0, len(self.image) if heat else 0, ROWS
+        ):  # floats of the whole would take ten times its memory
+            weight = 0.75 * self.heatmap[top : top + ROWS, :, None]
+            pixels = self.image[top : top + ROWS] * (1 - weight) + weight * np.array([255, 60, 0])
+            picture.paste(Image.fromarray(pixels.astype(np.uint8)), (0, top))
         draw, unit = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 250))
         for axis in self.axes:
             draw.line([axis.x1, axis.y1, axis.x2, axis.y2], fill=AXIS, width=2 * unit)
@@ -150,9 +153,13 @@ class Detector:
     @torch.inference_mode()
     def heat_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over the views."""
-        sizes = dict.fromkeys(size for size, _ in self.views)
-        sums = [self._seen(images, size, [mirrored for of, mirrored in self.views if of == size]) for size in sizes]
-        return [(sum(maps) / len(self.views)).numpy() for maps in zip(*sums)]
+        total: list[torch.Tensor] = []
+        for size in dict.fromkeys(size for size, _ in self.views):
+            seen = self._seen(images, size, [mirrored for of, mirrored in self.views if of == size])
+            total = (
+                [before.add_(now) for before, now in zip(total, seen)] if total else seen
+            )  # in place: they are large
+        return [map_.div_(len(self.views)).numpy() for map_ in total]
 
     def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
         """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
