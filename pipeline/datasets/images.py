@@ -1,5 +1,6 @@
 """Pictures, decoded with limits, by one decoder whatever they come as: they come from strangers."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -75,8 +76,9 @@ def read_photograph(source: Path | BinaryIO) -> Photograph:
         raise DataError(f"{name}: {gone}") from None
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
-    except Image.DecompressionBombError:  # so far above our limit that Pillow refuses the header
-        raise DataError(f"{name}: expected at most {LARGEST_IMAGE} pixels, got more") from None
+    except Image.DecompressionBombError as error:  # so far above our limit that Pillow refuses the header
+        got = re.search(r"\d+|$", str(error)).group()
+        raise DataError(f"{name}: expected at most {LARGEST_IMAGE} pixels, got {got}") from None
     except Exception as error:  # of a dozen kinds for a damaged image
         raise DataError(f"{name}: {_reason(source, error)}") from None
 

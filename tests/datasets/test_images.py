@@ -79,7 +79,7 @@ def test_a_header_of_absurd_size_is_refused_before_anything_is_decoded(tmp_path)
     content[16:24] = (30_000).to_bytes(4, "big") * 2
     content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     (tmp_path / "huge.png").write_bytes(content)
-    with pytest.raises(DataError, match="huge.png: expected at most 100000000 pixels"):
+    with pytest.raises(DataError, match="huge.png: expected at most 100000000 pixels, got 900000000$"):
         read_photograph(tmp_path / "huge.png")
     with Image.open(save(tmp_path / "wide.png", Image.new("1", (20_000, 5_001)))) as image:
         with pytest.raises(DataError, match="the PIL image: expected at most 100000000 pixels, got 20000 x 5001"):

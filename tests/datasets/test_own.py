@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.datasets import own
 from pipeline.datasets.labelme import read_drawing
 from pipeline.errors import DataError
+from pipeline.packing import PackedSplit
 from pipeline.params import load_params
+from stages.preprocess import preprocess
 
 PROJECT = Path(__file__).parents[2]
 LABELS = load_params(PROJECT / "params.yaml").own.labels
@@ -359,3 +362,24 @@ def test_shapes_that_are_left_out_are_listed(tmp_path):
     (tmp_path / "train" / "0.json").unlink()
     with pytest.raises(DataError, match=r"'car' \(rectangle\) x 4, .* own.labels: axis, "):
         own.samples(tmp_path, "train", LABELS, [])
+
+
+def test_preprocess_says_what_own_labels_left_out(tmp_path, monkeypatch, capsys):
+    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for split in own.SPLITS:
+        box, axis = shape("rectangle", (1, 2), (30, 40), label="car"), shape("line", (30, 2), (30, 38))
+        labelled(tmp_path / "data/raw/own" / split / "a.json", box, axis, imageWidth=60, imageHeight=40)
+        Image.new("RGB", (60, 40)).save(tmp_path / "data/raw/own" / split / "a.png")
+    preprocess("own", "model")
+    assert (
+        "own: shapes that are no symmetry marks left out of 3 images (params.yaml: own.labels)"
+        in capsys.readouterr().out
+    )
+    packed = PackedSplit(tmp_path / "data/packed/model/own/train.safetensors", "reflection")
+    assert packed.annotation(0) == Annotation(axes=(ReflectionAxis(30, 2, 30, 38),))
+    content = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    content["own"]["labels"].append("car")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    preprocess("own", "model")
+    assert len(PackedSplit(packed.path, "reflection").annotation(0).discs) == 1
