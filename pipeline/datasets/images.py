@@ -19,7 +19,7 @@ LARGEST_IMAGE = 100_000_000  # pixels
 ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 4 mirrored or upside down, 5 to 8 lying on a side
 UPRIGHT, LYING = 1, (5, 6, 7, 8)
 BITS_PER_SAMPLE = 258  # a tag of TIFF
-STRIP = 2**22  # pixels that are converted at a time: Pillow and NumPy need several copies of what they convert
+STRIP = 2**20  # pixels that are converted at a time: Pillow and NumPy need several copies of what they convert
 LIGHT = 191  # mean grey of what can be seen in a picture, above which it would hardly show on white
 Layers = tuple[np.ndarray, np.ndarray | None]  # uint8 RGB [H, W, 3]; opacity, uint8 [H, W, 1], where there is one
 
@@ -170,6 +170,8 @@ def _decoded(image: Image.Image) -> np.ndarray:
 
     if image.has_transparency_data:
         return _on_ground(strips, (height, width))
+    if rows >= height:
+        return next(strips())[0]
     pixels, top = np.empty((height, width, 3), np.uint8), 0
     for colours, _ in strips():
         pixels[top : top + len(colours)] = colours
