@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,7 +66,7 @@ def read_photograph(source: Path | BinaryIO) -> Photograph:
     if isinstance(source, Path) and source.exists() and not source.is_file():  # a pipe would be waited for
         raise DataError(f"{name}: expected an image file, got {'a folder' if source.is_dir() else 'no file'}")
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with _opened(source) as image:
             orientation, kind, mode = _orientation(image), image.format, image.mode
             pixels = _decoded(image)
             if _orientation(image) != orientation:  # Pillow turns TIFF by itself while it decodes
@@ -130,6 +131,20 @@ def foreign(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         return BRANDS.get(head[8:12], "")
     return next((kind for start, kind in FOREIGN.items() if head.startswith(start)), "")
+
+
+def _opened(source: Path | BinaryIO) -> Image.Image:
+    """An image file whose header was read. Raises errors of a dozen kinds."""
+    try:
+        return Image.open(source, formats=FORMATS)
+    except ValueError as error:
+        if "Invalid Exif" not in str(error):
+            raise
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        file.seek(0)
+        content = file.read()
+    # AVIF's library refuses a picture for its EXIF, but not for a part of it whose name it does not know.
+    return Image.open(BytesIO(content.replace(b"Exif", b"free", 1)), formats=FORMATS)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -320,6 +320,17 @@ def test_exif_that_cannot_be_read_leaves_the_picture_upright(tmp_path, exif, suf
         assert pixels_of_image(image).shape == (4, 6, 3)
 
 
+def test_damaged_exif_of_an_avif(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    path = save(tmp_path / "a.avif", Image.new("RGB", (6, 4), COLOUR), exif=exif)
+    path.write_bytes(path.read_bytes().replace(b"MM\0*", b"XXXX"))
+    with path.open("rb") as file:
+        for source in (path, file):
+            found = read_photograph(source)
+            assert found.orientation == 1 and found.pixels.shape == (4, 6, 3)
+
+
 def test_damaged_exif_in_a_text_of_a_png(tmp_path):
     info = PngInfo()
     info.add_text("Raw profile type exif", "\nexif\n      20\nnot hexadecimal\n")
