@@ -60,7 +60,7 @@ class _Preparation(Dataset):
         try:
             return prepare(self.samples[number], self.task, self.size, self.repair)
         except DataError as error:
-            return None, [Finding("fault", "image missing or damaged", str(error))]
+            return None, [Finding("fault", "image missing, damaged or not the one that was marked", str(error))]
 
 
 def _prepared(samples: Sequence[Sample], task: str, size: int, repair: bool) -> DataLoader:

@@ -9,10 +9,9 @@ from PIL import Image
 
 from pipeline import preparing
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
-from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
 from pipeline.packing import PackedSplit
-from pipeline.preparing import pack, prepare
+from pipeline.preparing import pack
 from pipeline.targets import mask, training_target
 
 SIZE = 64
@@ -126,9 +125,9 @@ def test_marks_are_scaled_to_an_image_that_was_resized(tmp_path):
 
 def test_marks_of_an_image_of_another_shape_are_a_fault(tmp_path):
     sample = replace(turned(tmp_path, 6, (5, 2, 9, 28)), drawn=(50, 50))
-    with pytest.raises(DataError, match="turned.jpg: its marks were drawn on an image of 50 x 50 .* 60 x 30"):
-        prepare(sample, "reflection", SIZE, True)
-    _, found = prepare(sample, "reflection", SIZE, False)
+    split, found = packed(tmp_path / "packed", [sample])
+    assert len(split) == 0 and "its marks were drawn on an image of 50 x 50 pixels" in only(found, "fault").text
+    split, found = packed(tmp_path / "plain", [sample], repair=False)
     assert [f.text.split(": ")[-1] for f in found if f.what == "size other than annotated"] == ["50 x 50"]
 
 
