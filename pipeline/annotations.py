@@ -103,11 +103,15 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a data set: its name (unique within the split), its file and its marks."""
+    """One image of a data set: its name (unique within the split), its file and its marks.
+
+    `drawn`: width and height in pixels of the image that the marks were drawn on, where the annotation tells.
+    """
 
     name: str
     image: Path
     annotation: Annotation
+    drawn: tuple[int, int] | None = None
 
 
 def _mean(points: tuple[Point, ...]) -> Point:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from pipeline.datasets.files import IMAGES
+from pipeline.datasets.files import IMAGES, pictures
 from pipeline.errors import DataError, UserError
 from pipeline.names import Precision, Task
 
@@ -160,7 +160,7 @@ def _files(pattern: str) -> list[tuple[Path, Path]]:
     """
     path = Path(pattern)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
+        files = pictures(path, [])
         if not files:
             raise DataError(f"{path}: no images in this folder; expected files called {', '.join(sorted(IMAGES))}")
         return [(file, file.relative_to(path)) for file in files]

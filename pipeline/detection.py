@@ -123,7 +123,9 @@ def _squared(heat_map: np.ndarray) -> tuple[torch.Tensor, float, tuple[int, int]
     scale = max(height, width) / SIDE
     size = max(1, round(height / scale)), max(1, round(width / scale))
     mode = {"mode": "area"} if scale > 1 else {"mode": "bilinear", "align_corners": False}
-    small = F.interpolate(torch.from_numpy(heat_map.astype(np.float32))[None, None], size=size, **mode)[0, 0]
+    small = F.interpolate(torch.from_numpy(heat_map.astype(np.float32, copy=False))[None, None], size=size, **mode)[
+        0, 0
+    ]
     top, left = ((SIDE - side) // 2 for side in size)
     square = torch.zeros(SIDE, SIDE)
     square[top : top + size[0], left : left + size[1]] = small

@@ -64,9 +64,10 @@ class PublishedParams(_Section):
 
 
 class OwnParams(_Section):
-    """A researcher's own images."""
+    """A researcher's own images; `labels`: of the shapes that are symmetry marks, all where there is none."""
 
     folder: Folder
+    labels: tuple[Text, ...]
 
 
 class SyntheticParams(_Section):

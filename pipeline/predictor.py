@@ -15,15 +15,15 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import CLIPSym, best_device
-from pipeline.datasets.images import read_photograph
+from pipeline.datasets.images import pixels_of_array, pixels_of_image, read_photograph
 from pipeline.detection import DetectedAxis, DetectedCentre, find_axes, find_centres
 from pipeline.errors import CheckpointError, DataError, UserError
 from pipeline.geometry import Letterbox
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parent / "weights"  # lite_TASK.safetensors
 UNKNOWN_THRESHOLD = 0.5  # for checkpoints of before a detection threshold was stored, and short runs' of the ablation
 AXIS, CENTRE = (60, 230, 90), (255, 70, 200)  # green, pink
-ImageLike = str | Path | Image.Image | np.ndarray
+ROWS = 256  # of an overlay, drawn at a time
+ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,13 @@ class Detection:
 
     def overlay(self, heat: bool = True) -> Image.Image:
         """The image under its heat map, with axes in green and centres as pink crosses."""
-        pixels = self.image
-        if heat:
-            weight = 0.75 * self.heatmap[..., None]
-            pixels = (pixels * (1 - weight) + weight * np.array([255, 60, 0])).astype(np.uint8)
-        picture = Image.fromarray(pixels)
+        picture = Image.fromarray(self.image)
+        for top in range(
+            0, len(self.image) if heat else 0, ROWS
+        ):  # floats of the whole would take ten times its memory
+            weight = 0.75 * self.heatmap[top : top + ROWS, :, None]
+            pixels = self.image[top : top + ROWS] * (1 - weight) + weight * np.array([255, 60, 0])
+            picture.paste(Image.fromarray(pixels.astype(np.uint8)), (0, top))
         draw, unit = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 250))
         for axis in self.axes:
             draw.line([axis.x1, axis.y1, axis.x2, axis.y2], fill=AXIS, width=2 * unit)
@@ -135,7 +138,9 @@ class Detector:
         }  # fmt: skip
 
     def detect(self, image: ImageLike, threshold: float | None = None) -> Detection:
-        """Look at one image: a path, a PIL image, or an array [H, W], [H, W, 1 or 3 or 4], uint8 or float in 0..1.
+        """Look at one image: a path, an open file, a PIL image, or an array [H, W] or [H, W, 1 or 3 or 4].
+
+        Arrays hold uint8, uint16, bool or floats in 0..1; a fourth channel is opacity. All ways in decode alike.
 
         `threshold`: the least score of an axis or centre, 0..1; by default the best on the validation images. Raises
         DataError for what is not an image.
@@ -154,9 +159,13 @@ class Detector:
     @torch.inference_mode()
     def heat_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over the views."""
-        sizes = dict.fromkeys(size for size, _ in self.views)
-        sums = [self._seen(images, size, [mirrored for of, mirrored in self.views if of == size]) for size in sizes]
-        return [(sum(maps) / len(self.views)).numpy() for maps in zip(*sums)]
+        total: list[torch.Tensor] = []
+        for size in dict.fromkeys(size for size, _ in self.views):
+            seen = self._seen(images, size, [mirrored for of, mirrored in self.views if of == size])
+            total = (
+                [before.add_(now) for before, now in zip(total, seen)] if total else seen
+            )  # in place: they are large
+        return [map_.div_(len(self.views)).numpy() for map_ in total]
 
     def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
         """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
@@ -169,8 +178,7 @@ class Detector:
     def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:
         axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
         centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
-        for array in (pixels, heatmap):
-            array.setflags(write=False)
+        heatmap.setflags(write=False)
         score = max((mark.score for mark in (*axes, *centres)), default=0.0)
         return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
 
@@ -222,23 +230,16 @@ def detect(image: ImageLike, task: Task = "reflection", threshold: float | None 
 
 
 def pixels_of(image: ImageLike) -> np.ndarray:
-    """uint8 RGB [H, W, 3]. Raises DataError for what is not an image."""
+    """uint8 RGB [H, W, 3], read-only, as the image wants to be seen. Raises DataError for what is not an image."""
     if isinstance(image, (str, Path)):
         return read_photograph(Path(image)).turned()
     if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise DataError(f"expected a path, a PIL image or an array, got {type(image).__name__}")
-    channels = image.shape[2] if image.ndim == 3 else 1
-    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in image.shape:
-        raise DataError(f"expected an array [H, W] or [H, W, 1 or 3 or 4], got shape {list(image.shape)}")
-    if np.issubdtype(image.dtype, np.floating):
-        if not (image.min() >= 0 and image.max() <= 1):  # also where there is a NaN
-            raise DataError(f"expected floats in 0..1, got {image.min():.3g} to {image.max():.3g}")
-        image = (image * 255 + 0.5).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise DataError(f"expected an array of uint8, or of floats in 0..1, got {image.dtype}")
-    return np.array(Image.fromarray(image.squeeze(2) if image.ndim == 3 and channels == 1 else image).convert("RGB"))
+        return pixels_of_image(image)
+    if isinstance(image, np.ndarray):
+        return pixels_of_array(image)
+    if hasattr(image, "read"):
+        return read_photograph(image).turned()
+    raise DataError(f"expected a path, an open file, a PIL image or an array, got {type(image).__name__}")
 
 
 def parse_view(text: str) -> tuple[int, bool]:

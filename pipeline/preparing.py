@@ -9,13 +9,13 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pipeline.annotations import Annotation, Sample
+from pipeline.annotations import Sample
 from pipeline.datasets.findings import Finding
-from pipeline.datasets.images import LYING, UPRIGHT, Photograph, read_photograph
+from pipeline.datasets.images import UPRIGHT, Photograph, read_photograph
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
 from pipeline.packing import Packed, write_packed
-from pipeline.repair import outside, repaired
+from pipeline.repair import outside, placed, repaired
 from pipeline.targets import mask, unscaled_target
 
 
@@ -67,7 +67,7 @@ class _Preparation(Dataset):
         try:
             return prepare(self.samples[number], self.task, self.size, self.repair, self.clip)
         except DataError as error:
-            return None, [Finding("fault", "image missing or damaged", str(error))]
+            return None, [Finding("fault", "image missing, damaged or not the one that was marked", str(error))]
 
 
 def _prepared(preparation: _Preparation) -> DataLoader:
@@ -83,11 +83,12 @@ def prepare(sample: Sample, task: str, size: int, repair: bool, clip: bool) -> t
     notes = [("note", *note) for note in _peculiarities(sample.image, photograph)]
     pixels, annotation = photograph.pixels, sample.annotation
     if repair:
-        if photograph.orientation != UPRIGHT and _meant_turned(photograph, annotation):
-            pixels = photograph.turned()
-            notes.append(("repair", "turned as EXIF says", f"orientation {photograph.orientation}"))
-        annotation, changes = repaired(annotation, pixels.shape[1], pixels.shape[0])
-        notes += [("repair", *change) for change in changes]
+        annotation, turned, changes = placed(sample, photograph)
+        pixels = photograph.turned() if turned else pixels
+        annotation, more = repaired(annotation, pixels.shape[1], pixels.shape[0])
+        notes += [("repair", *change) for change in changes + more]
+    elif sample.drawn not in (None, pixels.shape[1::-1]):
+        notes.append(("note", "size other than annotated", "{} x {}".format(*sample.drawn)))
     height, width = pixels.shape[:2]
     beyond = outside(annotation, width, height)
     if beyond:
@@ -113,10 +114,3 @@ def _peculiarities(path: Path, photograph: Photograph) -> Iterator[tuple[str, st
         yield "not RGB", f"mode {photograph.mode}, converted"
     if photograph.orientation != UPRIGHT:
         yield "EXIF orientation", f"{photograph.orientation}"
-
-
-def _meant_turned(photograph: Photograph, annotation: Annotation) -> bool:
-    """Whether the marks fit the image turned as EXIF says at least as well as the image as it is stored."""
-    height, width = photograph.pixels.shape[:2]
-    seen = (height, width) if photograph.orientation in LYING else (width, height)
-    return outside(annotation, *seen) <= outside(annotation, width, height)

@@ -9,11 +9,12 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import CheckpointError
-from pipeline.params import InputSize, Params
+from pipeline.params import Params
+from pipeline.values import InputSize
 
 RECORD = "record"  # the header's entry
 # Keys of params.yaml that came after the first checkpoints -> what a checkpoint that lacks them was made with.
-LATER: dict[str, object] = {"preprocess.targets": "clipped", "prompts.file": None}
+LATER: dict[str, object] = {"preprocess.targets": "clipped", "prompts.file": None, "own.labels": ()}
 # Keys that others replaced -> the key of today, and their values with those of today.
 REPLACED: dict[str, tuple[str, list[tuple]]] = {
     "train.quarter_turns": ("train.augmentation", [(True, "turned"), (False, "tilted")]),

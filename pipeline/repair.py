@@ -6,8 +6,12 @@ Coordinates: x right, y down, pixels of the image. Painting truncates them, so t
 
 from collections.abc import Iterator
 
-from pipeline.annotations import Annotation, Point, ReflectionAxis
+from pipeline.annotations import Annotation, Point, ReflectionAxis, Sample
+from pipeline.datasets.images import LYING, UPRIGHT, Photograph
+from pipeline.errors import DataError
 
+Size = tuple[int, int]  # width, height, in pixels
+Change = tuple[str, str]  # a sort of repair, and its detail
 FAR_OUT = 0.1  # of a side: marks beyond the border by more than this are not just drawn past it
 SHORTEST = 1.0  # pixels; a shorter axis has no direction
 
@@ -30,12 +34,50 @@ def outside(annotation: Annotation, width: int, height: int) -> float:
     )
 
 
+def placed(sample: Sample, photograph: Photograph) -> tuple[Annotation, bool, list[Change]]:
+    """A sample's marks in the pixels of its photograph, whether that is to be turned by EXIF, and what was changed.
+
+    The size that the marks were drawn on tells whether the tool turned the photograph, and how it was resized since.
+    Where it is not known, or tells nothing, the photograph is turned if the marks then fit as well. Raises DataError
+    where it is neither of the photograph's sizes, even resized.
+    """
+    height, width = photograph.pixels.shape[:2]
+    stored, annotation, changes = (width, height), sample.annotation, []
+    seen = (height, width) if photograph.orientation in LYING else stored
+    drawn = sample.drawn or seen
+    if drawn not in (seen, stored) and not _alike(drawn, seen) and not _alike(drawn, stored):
+        raise DataError(
+            f"{sample.image}: its marks were drawn on an image of {drawn[0]} x {drawn[1]} pixels, but it has {seen[0]} "
+            f"x {seen[1]}, another aspect ratio; bring the image that was marked, or mark this one"
+        )
+    fits = [size for size in (seen, stored) if size == drawn] or [
+        size for size in (seen, stored) if _alike(drawn, size)
+    ]
+    if fits[0] != drawn:
+        across, down = fits[0][0] / drawn[0], fits[0][1] / drawn[1]
+        annotation = annotation.moved(lambda x, y: (x * across, y * down))
+        sizes = "drawn on {} x {}, the image has {} x {}".format(*drawn, *fits[0])
+        changes.append(("marks scaled to the image", sizes))
+    told = sample.drawn is not None and seen != stored
+    turned = photograph.orientation != UPRIGHT and (
+        seen in fits if told else outside(annotation, *seen) <= outside(annotation, *stored)
+    )
+    if turned:
+        changes.append(("turned as EXIF says", f"orientation {photograph.orientation}"))
+    return annotation, turned, changes
+
+
+def _alike(drawn: Size, size: Size) -> bool:
+    """Whether two sizes have the same aspect ratio, within the rounding of either to whole pixels."""
+    return abs(drawn[0] * size[1] - drawn[1] * size[0]) <= max(sum(drawn), sum(size))
+
+
 def exchanged(annotation: Annotation) -> Annotation:
     """The annotation with x and y exchanged in every point."""
     return annotation.moved(lambda x, y: (y, x))
 
 
-def repaired(annotation: Annotation, width: int, height: int) -> tuple[Annotation, list[tuple[str, str]]]:
+def repaired(annotation: Annotation, width: int, height: int) -> tuple[Annotation, list[Change]]:
     """The annotation as it must be meant, and what was changed: pairs of a sort and of its detail.
 
     x and y are exchanged where a mark lies far outside as they stand and none when exchanged. Then axes shorter than a

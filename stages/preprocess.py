@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.datasets.catalogue import SPLITS, UNCLIPPED, read, strays
 from pipeline.datasets.findings import Finding
+from pipeline.datasets.own import LEFT_OUT
 from pipeline.errors import DataError
 from pipeline.packing import SUFFIX
 from pipeline.params import load_params
@@ -29,8 +30,9 @@ def preprocess(dataset: str, purpose: str) -> None:
             findings = found[split] = []
             try:
                 samples = read(
-                    dataset, root, params.task, split, params.evaluate.sdrw_validation, params.seed, findings
-                )
+                    dataset, root, params.task, split, params.evaluate.sdrw_validation, params.seed, findings,
+                    params.own.labels,
+                )  # fmt: skip
             except DataError as error:
                 broken.append(str(error))
                 continue
@@ -44,6 +46,12 @@ def preprocess(dataset: str, purpose: str) -> None:
             found["none"] = strays(root, used)
         content = {split: [asdict(finding) for finding in dict.fromkeys(list_)] for split, list_ in found.items()}
         (folder / "findings.json").write_text(json.dumps(content, indent=1) + "\n")
+    strange = [f.text for findings in found.values() for f in findings if f.what == LEFT_OUT]
+    if strange:
+        print(
+            f"{dataset}: {LEFT_OUT} of {len(strange)} images (params.yaml: own.labels); the data report lists them, "
+            f"such as {strange[0]}"
+        )
     if faults:
         print(
             f"{dataset}: {len(faults)} malformed files left out (preprocess.faults: skip); the data report lists them"

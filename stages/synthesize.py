@@ -33,7 +33,13 @@ def main(name: str, task: str, *changes: str) -> None:
             generate([*named.values()], part / split, task, count, size, params.seed, os.cpu_count(), some)
     with placed(folder / "packed" / "own") as packed:
         for split in SPLITS:
-            pack(own.samples(folder / "images", split, []), task, size, packed / f"{split}{SUFFIX}", f"{name} {split}")
+            pack(
+                own.samples(folder / "images", split, (), []),
+                task,
+                size,
+                packed / f"{split}{SUFFIX}",
+                f"{name} {split}",
+            )
 
 
 if __name__ == "__main__":

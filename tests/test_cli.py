@@ -70,6 +70,18 @@ def test_batches_change_nothing(images, weights, tmp_path):
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["detections.jsonl"]
 
 
+def test_pictures_that_cannot_be_read_are_told_by_name(images, weights, tmp_path, capsys):
+    (images / "c.jpg").unlink()
+    (images / "phone.HEIC").write_bytes(bytes.fromhex("00000018") + b"ftypheic" + bytes(40))
+    (images / "._a.png").write_bytes(b"\0\5\x16\7" + bytes(60))
+    (images / "inner" / "b.jpg").rename(images / "inner" / "b")  # known by its content
+    words = ("--out", tmp_path / "out", "--weights", weights, "--task", "reflection", "--no-pictures")
+    assert run("detect", images, *words) == 1
+    captured = capsys.readouterr()
+    assert "phone.HEIC: HEIC, which is not read; convert it to JPEG or PNG" in captured.err and "._" not in captured.err
+    assert "2 images -> " in captured.out and "1 skipped" in captured.out
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -1,6 +1,7 @@
 """The public entry: any image in, heat map at its size out, with what was found in it."""
 
 import json
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, replace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import load
+from pipeline import load, predictor
 from pipeline.checkpoints import load_model
 from pipeline.detection import DetectedAxis, DetectedCentre
 from pipeline.errors import CheckpointError, DataError
@@ -71,7 +72,7 @@ def test_photographs_are_turned_as_they_are_seen(tmp_path):
 @pytest.mark.parametrize(
     "image, message",
     [
-        (None, "expected a path, a PIL image or an array, got NoneType"),
+        (None, "expected a path, an open file, a PIL image or an array, got NoneType"),
         (np.zeros((3, 40, 50), np.uint8), "got shape [3, 40, 50]"),
         (np.zeros((0, 50), np.uint8), "got shape [0, 50]"),
         (np.zeros((4, 5), np.int64), "got int64"),
@@ -146,6 +147,28 @@ def test_overlay_shows_axes_and_centres():
     centre = np.asarray(detection(centres=[DetectedCentre(20, 30, 0.9)], task="rotation").overlay())
     assert tuple(centre[30, 20]) == (255, 70, 200)
     np.testing.assert_array_equal(np.asarray(detection().overlay()), photograph())
+
+
+def test_an_overlay_mixes_the_map_into_the_image(monkeypatch):
+    monkeypatch.setattr(predictor, "ROWS", 16)
+    heat = np.random.default_rng(1).random((50, 70), np.float32)
+    expected = photograph() * (1 - 0.75 * heat[..., None]) + 0.75 * heat[..., None] * np.array([255, 60, 0])
+    drawn = np.asarray(replace(detection(), heatmap=heat).overlay())
+    np.testing.assert_array_equal(drawn, expected.astype(np.uint8))
+
+
+def test_large_pictures_are_worked_through_in_parts(tmp_path):
+    """Bytes of arrays a pixel: the result and little more, where whole copies as floats would take 40."""
+    pixels = 3000 * 2000
+    path = tmp_path / "large.png"
+    Image.new("RGBA", (3000, 2000), (200, 30, 60, 128)).save(path, compress_level=1)
+    found = Detection("reflection", np.zeros((2000, 3000), np.float32), (), (), 0.0, 0.5, pixels_of(path))
+    for work, allowed in ((lambda: pixels_of(path), 12), (found.overlay, 12)):
+        tracemalloc.start()
+        work()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < allowed * pixels
 
 
 def test_threshold_and_task_come_from_the_checkpoint(detector, checkpoint):

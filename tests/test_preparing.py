@@ -2,6 +2,7 @@
 
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -144,6 +145,22 @@ def test_an_image_stays_when_the_marks_fit_it_as_stored(tmp_path):
     split, found = packed(tmp_path / "packed", [turned(tmp_path, 6, (5, 50, 9, 58))])
     assert split.record(0)["height"] == 60 and not [f for f in found if f.kind == "repair"]
     assert only(found, "note").what == "EXIF orientation"
+
+
+def test_marks_are_scaled_to_an_image_that_was_resized(tmp_path):
+    sample = replace(turned(tmp_path, 6, (100, 4, 110, 56)), drawn=(120, 60))
+    split, found = packed(tmp_path / "packed", [sample])
+    assert (split.record(0)["height"], split.record(0)["width"]) == (30, 60)
+    assert split.annotation(0) == Annotation(axes=(ReflectionAxis(50, 2, 55, 28),))
+    assert [f.what for f in found if f.kind == "repair"] == ["marks scaled to the image", "turned as EXIF says"]
+
+
+def test_marks_of_an_image_of_another_shape_are_a_fault(tmp_path):
+    sample = replace(turned(tmp_path, 6, (5, 2, 9, 28)), drawn=(50, 50))
+    split, found = packed(tmp_path / "packed", [sample])
+    assert len(split) == 0 and "its marks were drawn on an image of 50 x 50 pixels" in only(found, "fault").text
+    split, found = packed(tmp_path / "plain", [sample], repair=False)
+    assert [f.text.split(": ")[-1] for f in found if f.what == "size other than annotated"] == ["50 x 50"]
 
 
 def test_without_repair_all_stays_as_the_released_code_reads_it(tmp_path):

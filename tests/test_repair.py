@@ -1,11 +1,16 @@
 """Marks that cannot be meant are mended, and nothing else is touched."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
-from pipeline.repair import FAR_OUT, crosses, exchanged, outside, points, repaired
+from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
+from pipeline.datasets.images import Photograph
+from pipeline.errors import DataError
+from pipeline.repair import FAR_OUT, crosses, exchanged, outside, placed, points, repaired
 from pipeline.targets import mask
 
 WIDTH, HEIGHT = 40, 20
@@ -100,3 +105,42 @@ def test_crosses():
     assert crosses(ReflectionAxis(10, 10, 10, 10), WIDTH, HEIGHT)
     assert not crosses(ReflectionAxis(-10, 5, 10, -12), WIDTH, HEIGHT)  # past the corner
     assert not crosses(ReflectionAxis(50, 0, 50, 20), WIDTH, HEIGHT)
+
+
+STORED, LYING, TURNED_OVER = (30, 60), 6, 3  # width and height of the photograph's pixels; orientations
+
+
+@pytest.mark.parametrize(
+    ("drawn", "orientation", "point", "expected", "turned"),
+    [
+        ((30, 60), 1, (10, 20), (10, 20), False),
+        ((60, 120), 1, (10, 20), (5, 10), False),
+        ((59, 117), 1, (59, 117), (30, 60), False),  # rounded: 58.5 x 117
+        ((10, 20), 1, (10, 20), (30, 60), False),
+        ((60, 30), LYING, (50, 20), (50, 20), True),
+        ((30, 60), LYING, (20, 50), (20, 50), False),  # a tool that does not turn photographs
+        ((120, 60), LYING, (50, 20), (25, 10), True),
+        ((60, 120), LYING, (20, 50), (10, 25), False),
+        ((30, 60), TURNED_OVER, (20, 50), (20, 50), True),  # the size does not tell
+        ((15, 30), TURNED_OVER, (10, 25), (20, 50), True),
+        (None, LYING, (50, 20), (50, 20), True),
+        (None, LYING, (20, 50), (20, 50), False),
+    ],
+)
+def test_the_size_that_was_drawn_on_tells_turn_and_scale(drawn, orientation, point, expected, turned):
+    photograph = Photograph(np.zeros((*STORED[::-1], 3), np.uint8), "JPEG", "RGB", orientation)
+    marks = Annotation(centres=(RotationCentre(*point, 4),))
+    found, done, changes = placed(Sample("a", Path("a.jpg"), marks, drawn), photograph)
+    (centre,) = found.centres
+    assert (centre.x, centre.y) == pytest.approx(expected) and done == turned
+    assert [what for what, _ in changes] == ["marks scaled to the image"] * (expected != point) + [
+        "turned as EXIF says"
+    ] * turned
+
+
+@pytest.mark.parametrize("drawn", [(30, 30), (60, 61), (66, 120), (200, 30)])
+@pytest.mark.parametrize("orientation", [1, TURNED_OVER, LYING])
+def test_another_image_than_the_one_that_was_marked(drawn, orientation):
+    photograph = Photograph(np.zeros((*STORED[::-1], 3), np.uint8), "JPEG", "RGB", orientation)
+    with pytest.raises(DataError, match=f"a.jpg: its marks were drawn on an image of {drawn[0]} x {drawn[1]} pixels"):
+        placed(Sample("a", Path("a.jpg"), Annotation(), drawn), photograph)

@@ -1,12 +1,13 @@
 """The data sets by name, and which of their images serve which split."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.annotations import Sample
 from pipeline.datasets import dendi, ldrs, nyu, own, photos, sdrw
-from pipeline.datasets.files import IMAGES
+from pipeline.datasets.files import pictures
 from pipeline.datasets.findings import Finding
 from pipeline.names import Dataset, Task, Validation
 
@@ -31,11 +32,13 @@ def read(
     sdrw_validation: Validation,
     seed: int,
     findings: list[Finding],
+    labels: Collection[str] = (),
 ) -> list[Sample]:
     """The samples of one split; empty where the data set has no such split or no marks for the task.
 
     SDRW has no validation images. `held_out` sets a seeded share of its training images apart; `released` takes the
-    test images, as the released code does (a leak, kept for comparison). What is malformed becomes a fault in
+    test images, as the released code does (a leak, kept for comparison). `labels`: of the symmetry marks in own data;
+    all where there is none. What is malformed becomes a fault in
     `findings`; raises pipeline.errors.DataError where the split itself cannot be read.
     """
     if split not in SPLITS[dataset] or (task == "rotation" and dataset not in ROTATION_SETS):
@@ -48,15 +51,16 @@ def read(
         return photos.samples(root, task)
     if dataset == "nyu":
         return nyu.samples(root, findings)
-    return (ldrs if dataset == "ldrs" else own).samples(root, split, findings)
+    if dataset == "ldrs":
+        return ldrs.samples(root, split, findings)
+    return own.samples(root, split, labels, findings)
 
 
 def strays(root: Path, used: set[Path]) -> list[Finding]:
     """A note on each image under `root` that is not among the `used` ones."""
-    images = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in IMAGES and path.name[0] != ".")
     return [
         Finding("note", "image in no split", f"{path}: no annotation of this task names it")
-        for path in images if path not in used
+        for path in pictures(root, []) if path not in used
     ]  # fmt: skip
 
 

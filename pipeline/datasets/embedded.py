@@ -21,6 +21,7 @@ from tqdm import tqdm
 from pipeline.annotations import Annotation, Point
 from pipeline.datasets.backdrops import Backdrops
 from pipeline.datasets.composites import QUALITY, Recipe, compose, source
+from pipeline.datasets.images import FORMATS
 from pipeline.errors import DataError
 
 TRAINING = (
@@ -140,7 +141,7 @@ def _load(name: str) -> np.ndarray:
     path = Path(spec.submodule_search_locations[0]) / file
     if not path.is_file():
         raise DataError(f"{path}: not found; expected this photograph in the installed {package}: reinstall it")
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         image = image.convert("L" if image.mode == "L" else "RGB")
     return source(image)
 
@@ -207,7 +208,7 @@ def _annotate_sdrw(root: Path, drawn: Drawn) -> None:
 
 def _annotate_ldrs(root: Path, drawn: Drawn) -> None:
     for path, annotation in (image for images in drawn.values() for image in images):
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
         shapes = [
             {"label": "axis", "points": [row[:2], row[2:]], "group_id": None, "shape_type": "line", "flags": {}}

@@ -5,16 +5,53 @@ Coordinates are pixels of the native image, x right, y down.
 
 import json
 import math
+import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from pipeline.annotations import Annotation, Sample
 from pipeline.datasets.findings import Finding, sound
+from pipeline.datasets.images import RAW, is_image
 from pipeline.errors import DataError
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
+# What images are called. A file of another name is one by its content; what is called so and is none is told.
+IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
+UNREAD = RAW | {".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jxl", ".psd", ".eps", ".svg"}
+SYSTEM = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}  # folders that systems leave behind
 LARGEST_FILE = 64 * 2**20  # bytes; the largest annotation file known holds a few megabytes
 FARTHEST = 1e6  # pixels from the image's corner
+
+
+def visible(folder: Path, refused: list[str]) -> list[Path]:
+    """All files in a folder and below, sorted, without hidden ones and those of hidden or system folders.
+
+    Broken links are among them. What cannot be looked into goes to `refused`, with the reason.
+    """
+    found, unlisted = [], []
+    for inner, folders, names in os.walk(folder, onerror=unlisted.append):
+        folders[:] = [name for name in folders if not hidden(name)]
+        links = [Path(inner, name) for name in sorted(folders) if Path(inner, name).is_symlink()]
+        refused += [f"{link}: links to folders are not followed; name it by itself" for link in links]
+        found += [Path(inner, name) for name in names if not hidden(name)]
+    refused += [f"{error.filename}: {error.strerror}" for error in unlisted]
+    return sorted(found)
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder of this name is nobody's data."""
+    return name.startswith(".") or name in SYSTEM
+
+
+def pictures(folder: Path, refused: list[str]) -> list[Path]:
+    """The images among the `visible` files, those too that cannot be read, so that reading says why."""
+    return [path for path in visible(folder, refused) if is_picture(path)]
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is called like an image, or is one by its content."""
+    suffix = path.suffix.lower()
+    return suffix in IMAGES | UNREAD or (suffix not in (".json", ".mat") and path.is_file() and is_image(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -82,6 +119,55 @@ def locate(folder: Path, name: object, findings: list[Finding]) -> Path:
     return image
 
 
+class Beside:
+    """The images in the folders of annotations, each folder looked at once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def candidates(self, annotation: Path) -> list[Path]:
+        """The images called like an annotation, the likeliest first.
+
+        However accents are written (a Mac decomposes them); in other capitals only where none has the same.
+        """
+        stems, stem = self._stems(annotation.parent), composed(annotation.stem)
+        return stems.get(stem) or [i for name in stems if name.casefold() == stem.casefold() for i in stems[name]]
+
+    def choose(self, annotation: Path, named: str, findings: list[Finding]) -> Path:
+        """The image of an annotation; `named`: what it calls the image, empty where it does not.
+
+        The one called so, where several are called like the annotation or none is. Raises DataError where there is no
+        such image.
+        """
+        images = self.candidates(annotation)
+        others = images or [image for some in self._stems(annotation.parent).values() for image in some]
+        called = [image for image in others if composed(image.name) == composed(named)]
+        if not images + called:
+            also = f", nor {named}, which it names" if named else ""
+            raise DataError(f"{annotation}: there is no image of that name beside it{also}")
+        image = (called or images)[0]
+        for other in images:
+            if other != image:
+                text = f"{other}: not used, because {image.name} has the same name"
+                findings.append(Finding("note", "two images of one name", text, str(image)))
+        return image
+
+    def _stems(self, folder: Path) -> dict[str, list[Path]]:
+        """The images of a folder by their name without suffix; .jpg first."""
+        if folder not in self._folders:
+            stems: dict[str, list[Path]] = {}
+            for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".jpg", path.name)):
+                if not hidden(path.name) and not path.is_dir() and is_picture(path):
+                    stems.setdefault(composed(path.stem), []).append(path)
+            self._folders[folder] = stems
+        return self._folders[folder]
+
+
+def composed(name: str) -> str:
+    """A file's name with its accents in one piece, for comparing."""
+    return unicodedata.normalize("NFC", name)
+
+
 def annotated(folder: Path, pattern: str, read: Callable[[Path], Annotation], findings: list[Finding]) -> list[Sample]:
     """A sample for every annotation file of `folder`, with the image of the same name beside it.
 
@@ -90,15 +176,5 @@ def annotated(folder: Path, pattern: str, read: Callable[[Path], Annotation], fi
     annotations = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
     if not annotations:
         raise DataError(f"{folder}: expected annotations {pattern} with images of the same name, found none")
-    images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".jpg", path.name)):
-        if path.suffix.lower() in IMAGES and images.setdefault(path.stem, path) != path:
-            kept = f"{path}: not used, because {images[path.stem].name} has the same name"
-            findings.append(Finding("note", "two images of one name", kept, str(images[path.stem])))
-
-    def sample(path: Path) -> Sample:
-        if path.stem not in images:
-            raise DataError(f"{path}: there is no image of that name beside it")
-        return Sample(path.stem, images[path.stem], read(path))
-
-    return sound(annotations, sample, findings)
+    beside = Beside()
+    return sound(annotations, lambda path: Sample(path.stem, beside.choose(path, "", findings), read(path)), findings)

@@ -1,8 +1,10 @@
 """LDRS: reflection axes of landscapes and objects, one LabelMe JSON an image."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
+from pipeline.datasets import labelme
 from pipeline.datasets.files import annotated, point, read_json
 from pipeline.datasets.findings import Finding
 from pipeline.errors import DataError
@@ -13,13 +15,16 @@ def samples(root: Path, split: str, findings: list[Finding]) -> list[Sample]:
 
     A malformed annotation, or one without an image, becomes a fault in `findings`.
     """
-    return annotated(root / "LDRS" / split, "*.json", _axes, findings)
+    drawn: dict[str, tuple[int, int] | None] = {}
 
+    def axes(path: Path) -> Annotation:
+        content = read_json(path)
+        try:
+            segments = [shape["points"] for shape in content["shapes"]]
+            drawn[path.stem] = labelme.size(content)
+            return Annotation(axes=tuple(ReflectionAxis(*point(start), *point(end)) for start, end in segments))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: expected LabelMe JSON, shapes of two points each, got {error!r}") from None
 
-def _axes(path: Path) -> Annotation:
-    content = read_json(path)
-    try:
-        segments = [shape["points"] for shape in content["shapes"]]
-        return Annotation(axes=tuple(ReflectionAxis(*point(start), *point(end)) for start, end in segments))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected LabelMe JSON, shapes of two points each, got {error!r}") from None
+    samples = annotated(root / "LDRS" / split, "*.json", axes, findings)
+    return [replace(sample, drawn=drawn[sample.name]) for sample in samples]

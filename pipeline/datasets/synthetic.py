@@ -19,7 +19,7 @@ from pipeline.annotations import ReflectionAxis
 from pipeline.datasets import labelme
 from pipeline.datasets.backdrops import Backdrops
 from pipeline.datasets.composites import QUALITY, Recipe, compose, source
-from pipeline.datasets.files import IMAGES, read_json
+from pipeline.datasets.files import pictures, read_json
 from pipeline.datasets.images import read_photograph
 from pipeline.errors import DataError
 from pipeline.names import Task
@@ -74,7 +74,10 @@ def read_photographs(folder: Path) -> tuple[Named, Named]:
 
     Raises DataError where there are fewer than 20, or one is damaged.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+    refused: list[str] = []
+    paths = pictures(folder, refused)
+    if refused and folder.is_dir():
+        raise DataError("\n".join(refused))
     if len(paths) < FEWEST:
         raise DataError(f"{folder}: expected a folder of {FEWEST} photographs or more, found {len(paths)}")
     shuffled = [paths[n] for n in np.random.default_rng(0).permutation(len(paths))]

@@ -170,7 +170,10 @@ values = st.recursive(
 )
 
 
-@given(st.lists(values, max_size=3) | values, st.sampled_from([labelme.read_annotation, dendi.read_annotation]))
+@given(
+    st.lists(values, max_size=3) | values,
+    st.sampled_from([lambda path: labelme.read_drawing(path, ["line"]), dendi.read_annotation]),
+)
 def test_any_json(tmp_path_factory, content, read):
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps({"shapes": content, "figures": content}))
@@ -186,7 +189,7 @@ def picture(kind):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it then refuses or mends
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM", "AVIF"])
 def test_images(tmp_path, kind):
     path = tmp_path / "image"
 

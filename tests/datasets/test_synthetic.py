@@ -19,6 +19,7 @@ from pipeline.datasets.outlines import random_profile
 from pipeline.datasets.symmetries import MIRROR
 from pipeline.datasets.synthetic import RECIPES, generate, read_axes, read_photographs
 from pipeline.errors import DataError
+from pipeline.params import load_params
 
 PHOTOGRAPHS = [astronaut()[::2, ::2], chelsea()[::2, ::2], coffee()[::2, ::2]]
 BACKDROPS = Backdrops(PHOTOGRAPHS)
@@ -34,7 +35,9 @@ def test_labelme_is_read_as_it_was_written(tmp_path_factory, axes, centres, disc
     )
     path = tmp_path_factory.mktemp("labelme") / "a.json"
     path.write_text(json.dumps(labelme.content(annotation, "a.jpg", 300, 400)))
-    assert labelme.read_annotation(path) == annotation
+    labels = load_params(Path(__file__).parents[2] / "params.yaml").own.labels
+    drawing = labelme.read_drawing(path, labels)
+    assert drawing.annotation == annotation and (drawing.image, drawing.size) == ("a.jpg", (400, 300))
 
 
 @pytest.mark.parametrize("task", RECIPES)
@@ -44,7 +47,7 @@ def test_images_follow_from_seed_and_number_alone(tmp_path, task):
         generate(PHOTOGRAPHS, tmp_path / name / "train", task, count, 96, 5, workers)
     for path in sorted((tmp_path / "two" / "train").iterdir()):
         assert path.read_bytes() == (tmp_path / "one" / "train" / path.name).read_bytes()
-    samples = own.samples(tmp_path / "one", "train", [])
+    samples = own.samples(tmp_path / "one", "train", (), [])
     assert len(samples) == 6 and any(sample.annotation.serves(task) for sample in samples)
     assert len({sample.image.read_bytes() for sample in samples}) == 6
     for sample in samples:
@@ -143,7 +146,7 @@ def test_whole_photographs_only_where_their_axes_are_known(tmp_path):
     for name, backdrops in (("without", None), ("with", Backdrops(photographs, [[axis]] * 3))):
         (tmp_path / name / "train").mkdir(parents=True)
         generate(photographs, tmp_path / name / "train", "reflection", 40, 96, 1, 0, backdrops=backdrops)
-        marks = [sample.annotation.axes for sample in own.samples(tmp_path / name, "train", [])]
+        marks = [sample.annotation.axes for sample in own.samples(tmp_path / name, "train", (), [])]
         slopes = [(axes[0].x2 - axes[0].x1) / (axes[0].y2 - axes[0].y1 + 1e-9) for axes in marks if len(axes) == 1]
         whole.append(sum(abs(abs(found) - slope) < 1e-6 for found in slopes))
     assert whole[0] == 0 and 6 < whole[1] < 34
