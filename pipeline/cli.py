@@ -23,10 +23,12 @@ TASKS = get_args(Task)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit."""
-    options = _parser().parse_args(arguments)
     try:
-        code = options.run(options)
-        sys.stdout.flush()
+        try:
+            options = _parser().parse_args(arguments)
+            code = options.run(options)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is answered
         sys.exit(code)
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")
@@ -116,7 +118,10 @@ def _count(text: str) -> int:
 
 
 def _detect(options: argparse.Namespace) -> int:
-    """Write OUT/detections.jsonl, a line an image, and under OUT/TASK heat maps (8-bit PNG) and overlays (JPEG)."""
+    """Write OUT/detections.jsonl, a line an image, and under OUT/TASK heat maps (8-bit PNG) and overlays (JPEG).
+
+    A signal is obeyed when the batch under way is written.
+    """
     from tqdm import tqdm  # here and below: --help need not wait for it
 
     from pipeline.interruption import stop_wish
@@ -142,7 +147,7 @@ def _detect(options: argparse.Namespace) -> int:
                 skip(str(error))
 
     if chosen.results:
-        print(f"left out: {chosen.results} pictures that earlier runs wrote", file=sys.stderr)
+        print(f"left out: {chosen.results} files that earlier runs wrote", file=sys.stderr)
     for reason in chosen.refused:
         skip(reason)
     _check_device(options.device)

@@ -54,14 +54,16 @@ def page() -> gradio.Blocks:
         gradio.Markdown(TITLE)
         with gradio.Row():
             with gradio.Column():
-                upload = gradio.Image(sources=["upload", "clipboard"], label="picture")
+                upload = gradio.Image(sources=["upload", "clipboard"], label="picture", buttons=["fullscreen"])
                 upload.preprocess = as_it_came
                 task = gradio.Radio(["reflection", "rotation"], value="reflection", label="task")
                 threshold = gradio.Slider(0, 1, step=0.01, label="least score")
                 heat = gradio.Checkbox(value=True, label="show the heat map")
             with gradio.Column():
                 verdict = gradio.Markdown(elem_id="verdict")
-                overlay = gradio.Image(label="what was found", interactive=False, elem_id="overlay")
+                overlay = gradio.Image(
+                    label="what was found", interactive=False, elem_id="overlay", buttons=["download", "fullscreen"]
+                )  # no button to share it
                 table = gradio.Dataframe(label="axes or centres, in pixels", interactive=False)
                 download = gradio.Code(language="json", label="as JSON")
         show = [verdict, overlay, table, download]
@@ -78,10 +80,10 @@ def as_it_came(picture: ImageData | None) -> str | None:
 
 
 def look(path: str | None, task: str, heat: bool, request: gradio.Request) -> tuple:
-    """The model's threshold, and what is shown of what lies above it."""
+    """The model's threshold, rounded as the slider's steps are, and what is shown of what lies above it."""
     TABS.keep(request.session_hash, "upload", path)
-    threshold = gradio.skip() if path is None else round(shipped(task).threshold, 2)
-    return threshold, *sift(path, task, threshold, heat, request)
+    threshold = shipped(task).threshold
+    return round(threshold, 2), *sift(path, task, threshold, heat, request)
 
 
 def sift(path: str | None, task: str, threshold: float, heat: bool, request: gradio.Request) -> tuple:

@@ -1,8 +1,11 @@
-"""The folder that `symmetry detect` writes: detections.jsonl and, under TASK, heat maps and overlays."""
+"""The folder that `symmetry detect` writes: detections.jsonl and, under TASK, heat maps and overlays.
+
+An overlay is a JPEG file; PNG where a side is longer than JPEG can hold.
+"""
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, get_args
 
@@ -19,9 +22,9 @@ LONGEST_JPEG = 65_500  # pixels of a side, libjpeg's limit
 
 
 def is_result(path: Path) -> bool:
-    """Whether a file is a heat map or an overlay that an earlier run wrote."""
+    """Whether a file is a heat map, an overlay or the lines that an earlier run wrote."""
     folders = path.absolute().parents
-    return any(
+    return path.name == LINES or any(
         kind.name in (HEAT_MAPS, OVERLAYS) and task.name in get_args(Task) and (out / LINES).is_file()
         for kind, task, out in zip(folders, folders[1:], folders[2:])
     )
@@ -53,7 +56,8 @@ class Results:
             while line:  # a disk that fills takes a part at first
                 line = line[self._lines.write(line) :]
         except OSError:
-            self._lines.truncate(start)
+            with suppress(OSError):
+                self._lines.truncate(start)
             raise
 
     def _draw(self, name: str, detection: "Detection") -> None:

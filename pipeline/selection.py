@@ -18,7 +18,7 @@ KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, 
 @dataclass
 class Selection:
     """`places`: each image with its place in the folder that was named; `refused`: what should be one and cannot, with
-    the reason; `results`: how many pictures of earlier runs were left out."""
+    the reason; `results`: how many files of earlier runs were left out."""
 
     places: dict[Path, Path] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ def select(words: Sequence[str]) -> Selection:
             else:
                 chosen.places[path] = place
     if not chosen.places:
-        left_out = [f"{chosen.results} pictures of earlier runs left out"] if chosen.results else []
+        left_out = [f"{chosen.results} files of earlier runs left out"] if chosen.results else []
         raise DataError("; ".join(["no image to look at", *left_out, *chosen.refused]))
     return chosen
 
