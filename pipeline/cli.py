@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options = _parser().parse_args(arguments)
             code = options.run(options)
         finally:
-            sys.stdout.flush()  # here, where a closed pipe is answered
+            print(end="", flush=True)  # here, where a closed pipe is answered
         sys.exit(code)
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")

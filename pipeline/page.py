@@ -31,6 +31,7 @@ def serve(port: int, browser: bool) -> None:
     deafen()
     check_port(port)
     with private_folder() as folder:
+        gradio.routes.DEFAULT_TEMP_DIR = str(folder)  # or it makes one in /tmp/gradio, another user's perhaps
         blocks, guard = page(), Middleware(Guard, folder=folder, closed=forget)
         try:
             blocks.launch(
