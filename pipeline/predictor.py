@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHIPPED = Path(__file__).parent / "weights"  # lite_TASK.safetensors
-AXIS, CENTRE, HEAT = (60, 230, 90), (255, 70, 200), (255, 60, 0)  # green, pink, orange
+AXIS, CENTRE = (60, 230, 90), (255, 70, 200)  # green, pink
 ImageLike = str | Path | Image.Image | np.ndarray
 
 
@@ -93,11 +93,11 @@ class Detection:
 
     def overlay(self, heat: bool = True) -> Image.Image:
         """The image under its heat map, with axes in green and centres as pink crosses."""
-        picture = Image.fromarray(self.image)
-        if heat:  # in bytes: floats of a photograph of 100 million pixels would take gigabytes
-            weight = np.empty(self.heatmap.shape, np.uint8)
-            np.multiply(self.heatmap, 0.75 * 255, out=weight, casting="unsafe")
-            picture.paste(HEAT, mask=Image.fromarray(weight))
+        pixels = self.image
+        if heat:
+            weight = 0.75 * self.heatmap[..., None]
+            pixels = (pixels * (1 - weight) + weight * np.array([255, 60, 0])).astype(np.uint8)
+        picture = Image.fromarray(pixels)
         draw, unit = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 250))
         for axis in self.axes:
             draw.line([axis.x1, axis.y1, axis.x2, axis.y2], fill=AXIS, width=2 * unit)
