@@ -59,6 +59,7 @@ class Server:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         self.process = subprocess.Popen(words, env=environment, text=True, **pipes)
         self.said = self.process.stdout.readline()  # after which it answers
+        assert "for this machine only" in self.said, self.said + self.process.communicate()[0]
         self.url, self.session = f"http://127.0.0.1:{port}/", requests.Session()
         self.session.trust_env = False
 
