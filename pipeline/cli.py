@@ -1,21 +1,21 @@
 """The command `symmetry`: detect, info, export, serve.
 
-Exit codes: 0, all done; 1, some images could not be read, or an error of the user's that a message explains; 2, a wrong
-command line.
+Exit codes: 0, all done; 1, some images could not be read, or an error of the user's or the system's that a message
+explains; 2, a wrong command line; 130 and 143, stopped by Ctrl-C and SIGTERM, with what was done so far.
 """
 
 import argparse
-import glob
 import json
+import os
+import signal
 import sys
-from collections import Counter
+import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from pipeline.datasets.files import IMAGES, pictures
-from pipeline.errors import DataError, UserError
+from pipeline.errors import DataError, UserError, said
 from pipeline.names import Precision, Task
 
 TASKS = get_args(Task)
@@ -23,13 +23,24 @@ TASKS = get_args(Task)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit."""
-    options = _parser().parse_args(arguments)
     try:
-        sys.exit(options.run(options))
+        try:
+            options = _parser().parse_args(arguments)
+            code = options.run(options)
+        finally:
+            print(end="", flush=True)  # here, where a closed pipe is answered
+        sys.exit(code)
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except BrokenPipeError:  # what read our words has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush fails anew
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:  # a full disk, a folder that may not be written
+        sys.exit(f"{type(error).__name__}: {said(error)}")
+    except MemoryError as error:
+        sys.exit(f"out of memory: {error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,45 +117,55 @@ def _count(text: str) -> int:
 
 
 def _detect(options: argparse.Namespace) -> int:
-    """Write OUT/detections.jsonl, a line an image, and under OUT/TASK heat maps (8-bit PNG) and overlays (JPEG)."""
-    from PIL import Image  # here and below: --help need not wait for them
-    from tqdm import tqdm
+    """Write OUT/detections.jsonl, a line an image, and under OUT/TASK heat maps (8-bit PNG) and overlays (JPEG).
 
+    A signal is obeyed when the batch under way is written.
+    """
+    from tqdm import tqdm  # here and below: --help need not wait for it
+
+    from pipeline.interruption import stop_wish
     from pipeline.predictor import load, pixels_of
+    from pipeline.results import LINES, results
+    from pipeline.selection import select
 
     tasks = TASKS if options.task == "both" else (options.task,)
     if options.weights and len(tasks) > 1:
         raise DataError("--weights holds a model of one task: name it by --task reflection or --task rotation")
-    found = {path: place for pattern in options.images for path, place in _files(pattern)}
-    names = _names(found)
-    prompts = _prompts(options.prompts)
-    detectors = [load(task, options.weights, options.device, options.precision, prompts) for task in tasks]
-    failures: list[str] = []
+    chosen = select(options.images)
+    names, failures = chosen.names(), []
+
+    def skip(reason: str) -> None:
+        failures.append(reason)
+        tqdm.write(f"skipped: {reason}", file=sys.stderr)
 
     def readable() -> Iterator[tuple[Path, object]]:
-        for path in tqdm(found, unit="image"):
+        for path in tqdm(names, unit="image"):
             try:
                 yield path, pixels_of(path)
             except DataError as error:
-                failures.append(str(error))
-                tqdm.write(f"skipped: {error}", file=sys.stderr)
+                skip(str(error))
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "detections.jsonl").open("w") as lines:
+    if chosen.results:
+        print(f"left out: {chosen.results} files that earlier runs wrote", file=sys.stderr)
+    for reason in chosen.refused:
+        skip(reason)
+    _check_device(options.device)
+    prompts = _prompts(options.prompts)
+    detectors = [load(task, options.weights, options.device, options.precision, prompts) for task in tasks]
+    done = 0
+    with results(options.out, not options.no_pictures) as out, stop_wish() as wish:
         for batch in _batches(readable(), options.batch):
             pixels = [pixels for _, pixels in batch]
-            results = [list(d.stream(pixels, options.batch, options.threshold)) for d in detectors]
-            for (path, _), *detections in zip(batch, *results):
-                line = {"image": str(path), **{detection.task: detection.to_dict() for detection in detections}}
-                lines.write(json.dumps(line) + "\n")
-                for detection in [] if options.no_pictures else detections:
-                    target = options.out / detection.task / "heatmaps" / f"{names[path]}.png"
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray((detection.heatmap * 255 + 0.5).astype("uint8")).save(target)
-                    target = options.out / detection.task / "overlays" / f"{names[path]}.jpg"
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    detection.overlay().save(target, quality=90)
-    print(f"{len(found) - len(failures)} images -> {options.out / 'detections.jsonl'}; {len(failures)} skipped")
+            found = [list(detector.stream(pixels, options.batch, options.threshold)) for detector in detectors]
+            for (path, _), *detections in zip(batch, *found):
+                out.add(path, names[path], detections)
+                done += 1
+            if wish.signal:
+                break
+    print(f"{done} images -> {options.out / LINES}; {len(failures)} skipped")
+    if wish.signal:
+        print(f"stopped by a signal before {len(names) - done} more were looked at", file=sys.stderr)
+        return 128 + wish.signal
     return 1 if failures else 0
 
 
@@ -153,32 +174,15 @@ def _batches(items: Iterator, size: int) -> Iterator[list]:
         yield batch
 
 
-def _files(pattern: str) -> list[tuple[Path, Path]]:
-    """The images that a word of the command line names, each with its place in the folder that was named.
+def _check_device(device: str | None) -> None:
+    """Raises UserError where PyTorch cannot compute there."""
+    import torch
 
-    Raises DataError where there are none.
-    """
-    path = Path(pattern)
-    if path.is_dir():
-        files = pictures(path, [])
-        if not files:
-            raise DataError(f"{path}: no images in this folder; expected files called {', '.join(sorted(IMAGES))}")
-        return [(file, file.relative_to(path)) for file in files]
-    files = [path] if path.is_file() else sorted(map(Path, glob.glob(pattern, recursive=True)))
-    if not files:
-        raise DataError(f"{pattern}: no such image, folder or files")
-    return [(file, Path(file.name)) for file in files if file.is_file()]
-
-
-def _names(places: dict[Path, Path]) -> dict[Path, str]:
-    """What each image's pictures are called: its place without the suffix, with it where two would be called alike."""
-    stems, called = Counter(place.with_suffix("") for place in places.values()), {}
-    for path, place in places.items():
-        name = str(place.with_suffix("") if stems[place.with_suffix("")] == 1 else place)
-        if name in called:
-            raise DataError(f"{called[name]} and {path}: both would be called {name}; run them apart")
-        called[name] = path
-    return {path: name for name, path in called.items()}
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # of a dozen kinds: no such name, no driver, a build without it
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {device}: PyTorch cannot use it: {reason}; without --device it chooses") from None
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -192,9 +196,19 @@ def _export(options: argparse.Namespace) -> int:
     from pipeline.exporting import export
     from pipeline.predictor import load
 
+    _check_target(options.out)
     detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts))
     print(export(detector, options.format, options.out))
     return 0
+
+
+def _check_target(path: Path) -> None:
+    """Whether a file can be written there, before a model is loaded. Raises DataError, or OSError which names it."""
+    if path.is_dir():
+        raise DataError(f"{path}: expected a file to write, got a folder; name a file in it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -5,6 +5,12 @@ class UserError(Exception):
     """Base of the errors below; the command line prints its message without a traceback."""
 
 
+def said(error: OSError) -> str:
+    """What the system refused, in one line that names the file, where it names one."""
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{' -> '.join(files)}: {error.strerror}" if files else str(error)
+
+
 class ParamsError(UserError):
     """params.yaml holds something that is not allowed; the message lists every such key."""
 

@@ -1,22 +1,52 @@
 """A local web page to try the detectors: drop a picture, see its heat map, axes and centres."""
 
 import json
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 
-import gradio
 from PIL import Image
+from starlette.middleware import Middleware
 
 from pipeline.errors import DataError
-from pipeline.predictor import Detection, pixels_of, shipped
+from pipeline.predictor import Detection, shipped
+from pipeline.server import HOST, LARGEST_UPLOAD, Guard, Tabs, check_port, deafen, private_folder
 
-LARGEST_UPLOAD = "20mb"
+deafen()
+import gradio  # noqa: E402
+from gradio.data_classes import ImageData  # noqa: E402
+
 TITLE = "# Reflection axes and rotation centres\nNothing leaves this machine."
+LONGEST_SHOWN = 2000  # pixels of a side of the picture that the browser shows
+SESSIONS = 8  # whose components' values Gradio remembers
+TABS = Tabs()
+DETECTOR = ThreadPoolExecutor(1)  # one thread: each that computes keeps memory of its own
 
 
 def serve(port: int, browser: bool) -> None:
-    """Serve the page on the loopback interface until interrupted."""
-    page().launch(
-        server_name="127.0.0.1", server_port=port, inbrowser=browser, show_error=True, max_file_size=LARGEST_UPLOAD
-    )
+    """Serve the page on the loopback interface until Ctrl-C or SIGTERM. Raises UserError where the port is taken."""
+    deafen()
+    check_port(port)
+    with private_folder() as folder:
+        gradio.routes.DEFAULT_TEMP_DIR = str(folder)  # or it makes one in /tmp/gradio, another user's perhaps
+        blocks, guard = page(), Middleware(Guard, folder=folder, closed=forget)
+        try:
+            blocks.launch(
+                share=False, allowed_paths=[], server_name=HOST, server_port=port, inbrowser=browser, quiet=True,
+                ssl_verify=False, show_error=True, max_file_size=LARGEST_UPLOAD, run_history=False,
+                enable_monitoring=False, state_session_capacity=SESSIONS, prevent_thread_lock=True,
+                app_kwargs={"middleware": [guard]},
+            )  # fmt: skip
+            print(f"http://{HOST}:{port}, for this machine only; Ctrl-C ends it", flush=True)
+            while blocks.is_running:
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            print("the page is closed")
+        finally:
+            blocks.close(verbose=False)
 
 
 def page() -> gradio.Blocks:
@@ -25,45 +55,77 @@ def page() -> gradio.Blocks:
         gradio.Markdown(TITLE)
         with gradio.Row():
             with gradio.Column():
-                upload = gradio.Image(type="filepath", sources=["upload", "clipboard"], label="picture")
+                upload = gradio.Image(sources=["upload", "clipboard"], label="picture", buttons=["fullscreen"])
+                upload.preprocess = as_it_came
                 task = gradio.Radio(["reflection", "rotation"], value="reflection", label="task")
                 threshold = gradio.Slider(0, 1, step=0.01, label="least score")
                 heat = gradio.Checkbox(value=True, label="show the heat map")
             with gradio.Column():
                 verdict = gradio.Markdown(elem_id="verdict")
-                overlay = gradio.Image(type="pil", label="what was found", interactive=False, elem_id="overlay")
+                overlay = gradio.Image(
+                    label="what was found", interactive=False, elem_id="overlay", buttons=["download", "fullscreen"]
+                )  # no button to share it
                 table = gradio.Dataframe(label="axes or centres, in pixels", interactive=False)
                 download = gradio.Code(language="json", label="as JSON")
-        every = gradio.State()
         show = [verdict, overlay, table, download]
         for event in (upload.change, task.change):
-            event(look, [upload, task], [every, threshold]).then(shown, [every, threshold, heat], show)
+            event(look, [upload, task, heat], [threshold, *show])
         for event in (threshold.input, heat.change):
-            event(shown, [every, threshold, heat], show)
+            event(sift, [upload, task, threshold, heat], show)
     return blocks
 
 
-def look(path: str | None, task: str) -> tuple[Detection | None, float]:
-    """All that is found in the picture, and the model's threshold."""
+def as_it_came(picture: ImageData | None) -> str | None:
+    """The path of an upload, to be decoded by us: Gradio would try every decoder that Pillow has."""
+    return None if picture is None else picture.path
+
+
+def look(path: str | None, task: str, heat: bool, request: gradio.Request) -> tuple:
+    """The model's threshold, rounded as the slider's steps are, and what is shown of what lies above it."""
+    TABS.keep(request.session_hash, "upload", path)
+    threshold = shipped(task).threshold
+    return round(threshold, 2), *sift(path, task, threshold, heat, request)
+
+
+def sift(path: str | None, task: str, threshold: float, heat: bool, request: gradio.Request) -> tuple:
+    """What is shown of what lies above the threshold; its picture as a file."""
     if path is None:
-        return None, gradio.skip()
-    try:
-        pixels = pixels_of(path)
-    except DataError as error:
-        raise gradio.Error(str(error)) from None
-    return shipped(task).detect(pixels, threshold=0.0), round(shipped(task).threshold, 2)
-
-
-def shown(every: Detection | None, threshold: float, heat: bool) -> tuple[str, Image.Image | None, object, str]:
-    if every is None:
+        TABS.keep(request.session_hash, "overlay", None)
         return "", None, None, ""
-    found = every.above(threshold)
-    count = len(found.axes) + len(found.centres)
-    one, more = ("axis", "axes") if found.task == "reflection" else ("centre", "centres")
-    verdict = f"**{count} {one if count == 1 else more}**" if found.symmetric else "**not symmetric**"
+    try:
+        verdict, picture, *rest = shown(found(path, task).above(threshold), heat)
+    except DataError as error:
+        message = str(error).replace(path, Path(path).name)  # the folder says nothing to who dropped a picture
+        raise gradio.Error(message, print_exception=False) from None
+    handle, overlay = tempfile.mkstemp(suffix=".jpg", dir=Path(path).parent)
+    with os.fdopen(handle, "wb") as file:
+        picture.save(file, "JPEG", quality=90)
+    TABS.keep(request.session_hash, "overlay", overlay)
+    return verdict, overlay, *rest
+
+
+@lru_cache(maxsize=2)  # of the picture that is looked at, both tasks
+def found(path: str, task: str) -> Detection:
+    """All that is found in a picture. Raises DataError."""
+    return DETECTOR.submit(lambda: shipped(task).detect(path, threshold=0.0)).result()
+
+
+def forget(tab: str) -> None:
+    """Give back what a closed tab held."""
+    TABS.close(tab)
+    found.cache_clear()
+
+
+def shown(detection: Detection, heat: bool) -> tuple[str, Image.Image, object, str]:
+    """The verdict, the picture, at most LONGEST_SHOWN pixels a side, the table and the JSON."""
+    count = len(detection.axes) + len(detection.centres)
+    one, more = ("axis", "axes") if detection.task == "reflection" else ("centre", "centres")
+    verdict = f"**{count} {one if count == 1 else more}**" if detection.symmetric else "**not symmetric**"
+    picture = detection.overlay(heat)
+    picture.thumbnail((LONGEST_SHOWN, LONGEST_SHOWN))
     return (
-        f"{verdict}, best score {every.score:.2f}",
-        found.overlay(heat),
-        found.to_pandas().round(2),
-        json.dumps(found.to_dict(), indent=2),
+        f"{verdict}, best score {detection.score:.2f}",
+        picture,
+        detection.to_pandas().round(2),
+        json.dumps(detection.to_dict(), indent=2),
     )

@@ -1,4 +1,4 @@
-"""How a stage is called: an error of ours is one message and exit code 1, not a traceback.
+"""How a stage is called: an error of ours, or of the system, is one message and exit code 1, not a traceback.
 
 A stage that a signal stopped exits as shells say it: 130 for SIGINT (Ctrl-C), 143 for SIGTERM.
 """
@@ -6,7 +6,7 @@ A stage that a signal stopped exits as shells say it: 130 for SIGINT (Ctrl-C), 1
 import sys
 from collections.abc import Callable
 
-from pipeline.errors import Interrupted, UserError
+from pipeline.errors import Interrupted, UserError, said
 
 
 def run_stage(stage: Callable[..., None]) -> None:
@@ -19,3 +19,5 @@ def run_stage(stage: Callable[..., None]) -> None:
             sys.exit(128 + stop.signal)
     except UserError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except OSError as error:  # a full disk, a folder that may not be written
+        sys.exit(f"{type(error).__name__}: {said(error)}")

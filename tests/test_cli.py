@@ -1,6 +1,8 @@
 """The command `symmetry`, as a user types it, rightly and wrongly."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
+from stages.command import run_stage
 from tests.test_checkpoints import saved, tiny
 
 
@@ -109,6 +112,50 @@ def test_messages(words, message, tmp_path, monkeypatch):
 def test_wrong_command_lines(words, capsys):
     assert run(*words) == 2
     assert "usage: symmetry" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["detect", "a.png", "--out", "a.png"], "a.png: expected a folder for the results, found a file"),
+        (["detect", "a.png", "--out", "a.png/below"], "a.png/below: Not a directory"),
+        (["detect", "a.png", "--out", "/proc/nowhere"], "/proc/nowhere: No such file or directory"),
+        (["detect", "a.png", "--out", "taken"], "detections.jsonl: Is a directory"),
+        (["detect", "a.png", "--out", "o", "--device", "cuda:99"], "--device cuda:99: PyTorch cannot use it"),
+        (["detect", "a.png", "--out", "o", "--device", "gpu"], "--device gpu: PyTorch cannot use it"),
+        (["detect", "a.png", "--out", "o", "--device", "meta"], "--device meta: PyTorch cannot use it"),
+        (["export", "--format", "torchscript", "--out", "taken"], "taken: expected a file to write, got a folder"),
+        (["export", "--format", "onnx", "--out", "a.png/m.onnx"], "a.png: File exists"),
+        (["export", "--format", "portable", "--out", "/proc/nowhere/m"], "/proc/nowhere: No such file or directory"),
+        (["export", "--format", "portable", "--out", "/sys/m.safetensors"], "/sys"),
+    ],
+)
+def test_what_the_system_refuses_is_one_message(words, message, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (9, 9)).save("a.png")
+    (tmp_path / "taken/detections.jsonl").mkdir(parents=True)
+    said = run(*words, "--weights", weights, *(["--task", "reflection"] if words[0] == "detect" else []))
+    assert message in said and "\n" not in said
+
+
+def test_a_reader_that_has_ended_is_no_error():
+    """As `head` has, after its lines."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pipeline.cli", "info"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 128 + signal.SIGPIPE and done.stderr == ""
+
+
+def test_a_stage_that_the_system_refuses_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    with pytest.raises(SystemExit) as end:
+        run_stage(lambda: (tmp_path / "missing" / "a.json").write_text("{}"))
+    assert end.value.code == f"FileNotFoundError: {tmp_path / 'missing' / 'a.json'}: No such file or directory"
+    with pytest.raises(SystemExit) as end:
+        run_stage(lambda: os.replace(tmp_path / "missing", tmp_path / "new"))
+    assert f"{tmp_path / 'missing'} -> {tmp_path / 'new'}: No such file" in end.value.code
 
 
 def test_two_files_of_one_stem_keep_their_suffixes(weights, tmp_path):
