@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
+from pipeline.backbones.weights import is_safetensors
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import CLIPSym, best_device
 from pipeline.datasets.images import read_photograph
@@ -77,7 +78,7 @@ class Detection:
 
     def to_json(self) -> str:
         """`to_dict` as one line of JSON."""
-        return json.dumps(self.to_dict())
+        return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each axis or centre: `kind` and its fields."""
@@ -156,7 +157,10 @@ class Detector:
         """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over the views."""
         sizes = dict.fromkeys(size for size, _ in self.views)
         sums = [self._seen(images, size, [mirrored for of, mirrored in self.views if of == size]) for size in sizes]
-        return [(sum(maps) / len(self.views)).numpy() for maps in zip(*sums)]
+        means = [(sum(maps) / len(self.views)).numpy() for maps in zip(*sums)]
+        if not all(np.isfinite(mean).all() for mean in means):
+            raise CheckpointError(f"the model's heat map is not finite in {self.model.precision}; fp32 has more room")
+        return means
 
     def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
         """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
@@ -185,7 +189,7 @@ def load(
 ) -> Detector:
     """A detector with the weights that come with the package, or with those of a file.
 
-    weights: a checkpoint of the train stage, or one of the released CLIPSym's code (`.pt`, `.pth`); of `task`
+    weights: a checkpoint of the train stage, or one of the released CLIPSym's code, told apart by content; of `task`
     device: as PyTorch names it; by default the GPU where there is one
     precision: of the products: fp32, bf16 or fp16
     prompts: those that a released CLIPSym was trained with, in their order, where its file does not hold them
@@ -201,12 +205,12 @@ def load(
 
 
 def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix != ".safetensors" and path.is_file() and not is_safetensors(path):
         from pipeline.released import load_released, released_params  # here: open_clip takes a second or two
 
         return load_released(path, released_params(task), prompts)
     if prompts is not None:
-        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym (.pt, .pth) needs them given")
+        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym needs them given")
     return load_model(path)
 
 

@@ -72,13 +72,15 @@ def is_torchscript(path: Path) -> bool:
 
 def read_pickle(path: Path) -> dict:
     """What torch.save wrote, a dict; numbers of NumPy and argparse's Namespace may be in it. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint there")
     try:
         with torch.serialization.safe_globals([Namespace, *_numpy()]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no checkpoint there") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
     except Exception as error:  # pickle's, zipfile's and torch's
-        raise CheckpointError(f"{path}: {_reason(error)}") from None
+        raise CheckpointError(f"{path}: not a state dict of PyTorch: {_reason(path, error)}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a state dict, got {type(content).__name__}")
     return content
@@ -104,17 +106,18 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(' '.join(lines[:3]).split())}"
 
 
-def _reason(error: Exception) -> str:
-    """Why torch.load refuses a file; its own words go on to advise loading it without any check."""
+def _reason(path: Path, error: Exception) -> str:
+    """Why torch.load refuses a file; its own words advise to load it without any check."""
     if named := re.search(r"GLOBAL (\S+)", str(error)):
         return (
-            f"not a state dict: it holds {named[1]}, which is code and not weights; keep the tensors alone where the "
-            f"file was made, by torch.save(model.state_dict(), FILE)"
+            f"it holds {named[1]}, which is code and not weights; keep the tensors alone where the file was made, by "
+            f"torch.save(model.state_dict(), FILE)"
         )
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    words = brief(error)
-    return "not a state dict of PyTorch" + ("" if "weights_only" in words else f": {words}")
+    with path.open("rb") as file:
+        start = file.read(40)
+    if start.startswith(b"PK"):
+        return "the archive is damaged, or cut off"
+    return f"it begins with {start!r}"  # a page that says that there is nothing, or a pointer of Git LFS
 
 
 def _numpy() -> list:
