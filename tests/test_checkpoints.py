@@ -235,7 +235,7 @@ WEIGHT, TEXT = "decoder.decoder_linear_map.weight", "text_embeddings"
         (TEXT, lambda v: v.flatten(), "2 prompts, embeddings of [128]"),
         (TEXT, lambda v: v[:1], "2 prompts, embeddings of [1, 64]"),
         (TEXT, lambda v: v[:, :63], "of another model"),
-        (TEXT, lambda v: v[..., None], "of another model"),
+        (TEXT, lambda v: v[..., None], "2 prompts, embeddings of [2, 64, 1]"),
         (WEIGHT, lambda v: v[:, :1], "of another model"),
         ("decoder.reduces.0.weight", lambda v: v[:3], "no decoder of width 8"),
     ],

@@ -3,6 +3,7 @@
 Nothing in a file is executed: a pickle may name tensors, containers, and the few harmless classes that stand here.
 """
 
+import pickle
 import re
 import zipfile
 from argparse import Namespace
@@ -75,7 +76,7 @@ def read_pickle(path: Path) -> dict:
     if not path.is_file():
         raise CheckpointError(f"{path}: no checkpoint there")
     try:
-        with torch.serialization.safe_globals([Namespace, *_numpy()]):
+        with torch.serialization.safe_globals(ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
@@ -120,20 +121,43 @@ def _reason(path: Path, error: Exception) -> str:
     return f"it begins with {start!r}"  # a page that says that there is nothing, or a pointer of Git LFS
 
 
-def _numpy() -> list:
-    """What pickles of NumPy's numbers and arrays name, under the names of its versions 1 and 2."""
-    scalar, array = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
-    named = [
-        (function, f"numpy.{core}.multiarray.{function.__name__}")
-        for core in ("core", "_core")
-        for function in (scalar, array)
-    ]
-    kinds = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
-    return [*named, (_latin1, "_codecs.encode"), np.dtype, np.ndarray, *kinds]
+class _Kind:
+    """Stands for a type of NumPy's, whose own trusts what a pickle says of it."""
+
+    def __init__(self, code: str = "", *_: object) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = {"<": "<", ">": ">"}.get(state[1], "=")
+
+
+class _Array:
+    """Stands for an array of NumPy's, which no weights are."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, state: tuple) -> None: ...
+
+
+def _number(kind: _Kind, content: bytes) -> np.generic:
+    """A number of NumPy's."""
+    if not re.fullmatch("[biufc][0-9]{1,2}", kind.code):
+        raise pickle.UnpicklingError(f"{kind.code} is no number")
+    return np.frombuffer(content, f"{kind.order}{kind.code}", 1)[0]
 
 
 def _latin1(text: str, encoding: str) -> bytes:
     """Bytes, as pickles of version 2 hold them."""
     if encoding != "latin1":
-        raise ValueError(f"an encoding {encoding}")
+        raise pickle.UnpicklingError(f"an encoding {encoding}")
     return text.encode("latin1")
+
+
+ALLOWED = [  # of others' classes; what a pickle names them, and what is called instead
+    Namespace,
+    *(_Kind, _Array),
+    (_latin1, "_codecs.encode"),
+    *((_Kind, "numpy.dtype"), (_Array, "numpy.ndarray")),
+    *((_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # of NumPy 1 and 2
+    *((_Array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+]
