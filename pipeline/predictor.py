@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
-from pipeline.backbones.weights import is_safetensors
+from pipeline.backbones.weights import is_pytorch, is_safetensors
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import CLIPSym, best_device
 from pipeline.datasets.images import read_photograph
@@ -205,7 +205,8 @@ def load(
 
 
 def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
-    if path.suffix != ".safetensors" and path.is_file() and not is_safetensors(path):
+    released = path.is_file() and not is_safetensors(path) and (is_pytorch(path) or path.suffix in (".pt", ".pth"))
+    if released:
         from pipeline.released import load_released, released_params  # here: open_clip takes a second or two
 
         return load_released(path, released_params(task), prompts)

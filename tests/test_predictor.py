@@ -241,3 +241,13 @@ def test_a_heat_map_is_never_nan(detector):
         broken.model.decoder.decoder_linear_map.bias.fill_(torch.nan)
     with pytest.raises(CheckpointError, match="not finite in fp32"):
         broken.detect(photograph())
+
+
+@pytest.mark.parametrize("padding", range(0, 256, 8))
+def test_a_checkpoint_is_one_whatever_its_first_byte(checkpoint, tmp_path, padding):
+    """The length of its header: a pickle may begin with the same."""
+    content = checkpoint.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].ljust(length + padding)
+    (tmp_path / "model.pt").write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+    assert load("reflection", tmp_path / "model.pt", "cpu").record.epoch == 7

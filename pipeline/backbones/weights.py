@@ -63,6 +63,12 @@ def is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
+def is_pytorch(path: Path) -> bool:
+    """Whether a file that is no safetensors begins as those of torch.save do: a zip archive, or, of old, a pickle."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+
+
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive of torch.jit.save, in which code lies beside the weights."""
     if not zipfile.is_zipfile(path):
