@@ -60,6 +60,10 @@ def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     reduction, width = state.get("decoder.reduces.0.weight"), record.params.decoder.width
     if reduction is None or len(reduction) != width:  # before a decoder is made that may not fit into the memory
         raise CheckpointError(f"{path}: its weights are of another model: they hold no decoder of width {width}")
+    if text is not None and (text.ndim != 2 or len(text) != len(record.prompts)):
+        raise CheckpointError(
+            f"{path}: its weights are of another model: {len(record.prompts)} prompts, embeddings of {list(text.shape)}"
+        )
     try:
         model = build_model(record.params, record.prompts, text, pretrained=False, portable=record.portable)
     except Exception as error:  # whatever the libraries make of parameters that fit no model

@@ -34,4 +34,7 @@ def portable(model: CLIPSym, record: ModelRecord) -> tuple[CLIPSym, ModelRecord]
         raise CheckpointError(f"backbone {record.params.backbone}: only models of the family lite have a portable form")
     twin = plain(model, record.params.chosen)
     twin.precision = "fp32"
-    return twin.half(), replace(record, portable=True)
+    for name, value in twin.half().state_dict().items():
+        if not value.isfinite().all():
+            raise CheckpointError(f"{name}: its weights are too large for 16 bits; the portable form has no others")
+    return twin, replace(record, portable=True)

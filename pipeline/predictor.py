@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from pipeline.backbones.weights import is_pytorch, is_safetensors
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import CLIPSym, best_device
 from pipeline.datasets.images import pixels_of_array, pixels_of_image, read_photograph
@@ -78,7 +79,7 @@ class Detection:
 
     def to_json(self) -> str:
         """`to_dict` as one line of JSON."""
-        return json.dumps(self.to_dict())
+        return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each axis or centre: `kind` and its fields."""
@@ -162,10 +163,11 @@ class Detector:
         total: list[torch.Tensor] = []
         for size in dict.fromkeys(size for size, _ in self.views):
             seen = self._seen(images, size, [mirrored for of, mirrored in self.views if of == size])
-            total = (
-                [before.add_(now) for before, now in zip(total, seen)] if total else seen
-            )  # in place: they are large
-        return [map_.div_(len(self.views)).numpy() for map_ in total]
+            total = [before.add_(now) for before, now in zip(total, seen)] if total else seen  # they are large
+        means = [sums.div_(len(self.views)).numpy() for sums in total]
+        if not all(np.isfinite(mean).all() for mean in means):
+            raise CheckpointError(f"the model's heat map is not finite in {self.model.precision}; fp32 has more room")
+        return means
 
     def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
         """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
@@ -193,7 +195,7 @@ def load(
 ) -> Detector:
     """A detector with the weights that come with the package, or with those of a file.
 
-    weights: a checkpoint of the train stage, or one of the released CLIPSym's code (`.pt`, `.pth`); of `task`
+    weights: a checkpoint of the train stage, or one of the released CLIPSym's code, told apart by content; of `task`
     device: as PyTorch names it; by default the GPU where there is one
     precision: of the products: fp32, bf16 or fp16
     prompts: those that a released CLIPSym was trained with, in their order, where its file does not hold them
@@ -209,12 +211,13 @@ def load(
 
 
 def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
-    if path.suffix in (".pt", ".pth"):
+    released = path.is_file() and not is_safetensors(path) and (is_pytorch(path) or path.suffix in (".pt", ".pth"))
+    if released:
         from pipeline.released import load_released, released_params  # here: open_clip takes a second or two
 
         return load_released(path, released_params(task), prompts)
     if prompts is not None:
-        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym (.pt, .pth) needs them given")
+        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym needs them given")
     return load_model(path)
 
 

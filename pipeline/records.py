@@ -39,7 +39,7 @@ class ModelRecord:
 
     params: Params
     prompts: list[str]
-    epoch: Annotated[int, Field(ge=0, strict=True)]
+    epoch: Annotated[int, Field(ge=0, lt=2**53, strict=True)]
     validation_f1: Fraction
     thresholds: Annotated[dict[str, Fraction], Field(min_length=1)]
     portable: Annotated[bool, Field(strict=True)] = False
@@ -52,12 +52,12 @@ class ModelRecord:
 
 def load_record(path: Path) -> ModelRecord:
     """The record in a checkpoint's header. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it")
     try:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}
         fields = json.loads(header[RECORD]) if RECORD in header else None
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it") from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this project: {error}") from None
     if not isinstance(fields, dict):

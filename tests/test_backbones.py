@@ -1,8 +1,12 @@
 """Image and text towers: the catalogue, the features, and what happens when weights are missing or wrong."""
 
 import math
+import pickle
+import zipfile
+from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -11,12 +15,14 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 from skimage import data as photographs
+from transformers import CLIPConfig, CLIPModel
 
 from pipeline.backbones import clip
 from pipeline.backbones.catalogue import build_image_tower, embed_prompts, require_weights
 from pipeline.backbones.lite import sine_position
+from pipeline.backbones.torchscript import read_torchscript
 from pipeline.backbones.tower import IMAGENET
-from pipeline.errors import BackboneError
+from pipeline.errors import BackboneError, CheckpointError
 from pipeline.params import load_params
 
 CATALOGUE = load_params(Path(__file__).parents[1] / "params.yaml").backbones
@@ -214,6 +220,111 @@ def test_position_embeddings_are_interpolated_as_released(saved):
     grid = native[1:].T.reshape(1, -1, 14, 14)
     expected = F.interpolate(grid, size=(26, 26), mode="bicubic", align_corners=False)[0].flatten(1).T
     torch.testing.assert_close(own.detach(), torch.cat([native[:1], expected]), rtol=1e-5, atol=1e-6)
+
+
+class Unknown:
+    """Some code that a pickle names."""
+
+
+def torchscript(model, path):
+    tokens = open_clip.get_tokenizer(TINY)(["a"])
+    with torch.no_grad():
+        torch.jit.trace(model, (torch.rand(1, 3, 224, 224), tokens), check_trace=False).save(path)
+
+
+def prefixed(state, prefix):
+    return {prefix + name: value for name, value in state.items()}
+
+
+FORMS = {
+    "torchscript": torchscript,
+    "hub's blob": lambda model, path: save_file(model.state_dict(), path),
+    "half": lambda model, path: save_file({k: v.half() for k, v in model.state_dict().items()}, path),
+    "legacy": lambda model, path: torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False),
+    "parallel": lambda model, path: torch.save(prefixed(model.state_dict(), "module."), path),
+    "compiled": lambda model, path: torch.save({"model": prefixed(model.state_dict(), "_orig_mod.")}, path),
+    "both": lambda model, path: torch.save(prefixed(model.state_dict(), "module._orig_mod."), path),
+    "a part": lambda model, path: torch.save({**prefixed(model.state_dict(), "clip."), "other": torch.ones(1)}, path),
+    "model": lambda model, path: torch.save({"model": model.state_dict(), "epoch": 3}, path),
+    "twice": lambda model, path: torch.save({"model": {"state_dict": model.state_dict()}}, path),
+    "numpy": lambda model, path: torch.save(
+        {"best": np.float64(0.5), "log": np.zeros((2, 3)), "state_dict": model.state_dict(), "args": Namespace(lr=1)},
+        path,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_in_the_forms_of_others(saved, tmp_path, form):
+    """By their content: the name tells nothing."""
+    model, _ = saved
+    FORMS[form](model, str(tmp_path / "weights"))
+    own, state = (
+        build_image_tower(entry("tiny", weights=tmp_path / "weights")).visual.state_dict(),
+        model.visual.state_dict(),
+    )
+    tolerance = 1e-3 if form == "half" else 0
+    assert own and all((value - state[name]).abs().max() <= tolerance for name, value in own.items())
+
+
+def test_weights_under_hugging_faces_names(tmp_path):
+    common = {"num_attention_heads": 4, "hidden_act": "gelu"}
+    vision = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "image_size": 224, "patch_size": 16}
+    text = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "vocab_size": 49408}
+    sizes = open_clip.get_model_config(TINY)
+    vision |= {"hidden_size": sizes["vision_cfg"]["width"], "num_hidden_layers": sizes["vision_cfg"]["layers"]}
+    vision["intermediate_size"] = 4 * vision["hidden_size"]
+    text |= {"hidden_size": sizes["text_cfg"]["width"], "num_hidden_layers": sizes["text_cfg"]["layers"]}
+    text["intermediate_size"] = 4 * text["hidden_size"]
+    model = CLIPModel(
+        CLIPConfig(
+            vision_config={**vision, **common}, projection_dim=sizes["embed_dim"],
+            text_config={**text, **common, "max_position_embeddings": sizes["text_cfg"]["context_length"]},
+        )
+    )  # fmt: skip
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, tmp_path / "model.safetensors")
+    tower = build_image_tower(entry("tiny", weights=tmp_path))
+    expected = model.vision_model.encoder.layers[1].mlp.fc1.weight
+    assert torch.equal(tower.trunk[1].mlp.c_fc.weight, expected)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"state_dict": {}, "maker": Unknown()}, "test_backbones.Unknown, which is code and not weights"),
+        ({"state_dict": {}, "out": Path("x")}, r"pathlib\S*Path, which is code"),
+        ({"epoch": 3, "args": {"lr": 1}}, r"expected tensors by name.*epoch \(int\)"),
+        ({"logit_scale": torch.tensor(torch.nan)}, "logit_scale: holds NaN"),
+        ({"logit_scale": torch.tensor(3)}, "logit_scale: expected torch.float32, got torch.int64"),
+    ],
+)
+def test_weights_that_are_none(tmp_path, content, message):
+    """One line, without the colours of a terminal and without advice to load a file unchecked."""
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(BackboneError, match=message) as error:
+        build_image_tower(entry("tiny", weights=tmp_path / "weights.pt"))
+    said = str(error.value)
+    assert "weights.pt" in said and "weights_only" not in said and "\x1b" not in said and "\n" not in said
+
+
+@pytest.mark.parametrize("start", [b"version https://git-lfs.github.com/spec/v1", b"<!DOCTYPE html>", b"PK\x03\x04"])
+def test_no_weights_at_all_are_named_by_what_they_begin_with(tmp_path, start):
+    (tmp_path / "weights.bin").write_bytes(start * 30)
+    with pytest.raises(BackboneError, match="it begins with b'(version|<!DOC)|damaged, or cut off"):
+        build_image_tower(entry("tiny", weights=tmp_path / "weights.bin"))
+
+
+def test_the_code_of_an_archive_is_never_run(saved, tmp_path, monkeypatch):
+    """Neither are other names in its pickle than those of modules and tensors."""
+    torchscript(saved[0], str(tmp_path / "good.pt"))
+    monkeypatch.setattr(torch.jit, "load", None)
+    assert read_torchscript(tmp_path / "good.pt").keys() == saved[0].state_dict().keys()
+    with zipfile.ZipFile(tmp_path / "good.pt") as good, zipfile.ZipFile(tmp_path / "odd.pt", "w") as odd:
+        for name in good.namelist():
+            called = name.endswith("/data.pkl")
+            odd.writestr(name, pickle.dumps(Path("x").joinpath) if called else good.read(name))
+    with pytest.raises(CheckpointError, match=r"odd\.pt: a damaged TorchScript archive.*is no part of a module"):
+        read_torchscript(tmp_path / "odd.pt")
 
 
 @pytest.mark.parametrize("name", ["lite", "tiny"])

@@ -34,6 +34,27 @@ def test_same_heat_map_from_plain_convolutions(tmp_path, change):
             assert (ours - expected).abs().max() < 0.02 * expected.std() + 5e-3  # 16-bit weights
 
 
+def test_what_16_bits_cannot_hold_is_refused():
+    params = small_lite()
+    model, prompts = new_model(params)
+    with torch.no_grad():
+        model.decoder.decoder_linear_map.bias.fill_(1e5)
+    with pytest.raises(CheckpointError, match="decoder_linear_map.bias: its weights are too large for 16 bits"):
+        portable(model, ModelRecord(params, prompts, 3, 0.5, {"own": 0.25}))
+
+
+def test_prompts_come_along(tmp_path):
+    """Their embeddings, of 16 bits in the file, are of 32 in the model."""
+    model, record = saved(tmp_path / "model.safetensors", small_lite("prompts.kind=sapg"))
+    save_model(tmp_path / "portable.safetensors", *portable(model.eval(), record))
+    loaded, _ = load_model(tmp_path / "portable.safetensors")
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, ours = model(images), loaded(images)
+    assert ours.dtype == loaded.text_embeddings.dtype == torch.float32
+    assert (ours - expected).abs().max() < 0.2 * expected.std()
+
+
 def test_other_backbones_have_none(tmp_path):
     with pytest.raises(CheckpointError, match="only models of the family lite"):
         portable(*saved(tmp_path / "model.safetensors", tiny("none")))

@@ -1,9 +1,12 @@
 """The public entry: any image in, heat map at its size out, with what was found in it."""
 
+import copy
 import json
+import pickle
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -15,7 +18,8 @@ from pipeline.checkpoints import load_model
 from pipeline.detection import DetectedAxis, DetectedCentre
 from pipeline.errors import CheckpointError, DataError
 from pipeline.predictor import SHIPPED, Detection, Detector, pixels_of
-from tests.test_checkpoints import saved, tiny
+from pipeline.upsampler import line_matrix, spreading_kernel
+from tests.test_checkpoints import saved, small_lite, tiny
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +199,78 @@ def test_native_size_decides_nothing_but_resolution(detector):
     large, small = (detector.detect(smooth.resize((side, side))).heatmap for side in (900, 64))
     reduced = torch.nn.functional.interpolate(torch.tensor(large)[None, None], size=(64, 64), mode="area")[0, 0]
     assert np.abs(reduced.numpy() - small).max() < 0.05
+
+
+MODES = {"inference": torch.inference_mode, "no gradients": torch.no_grad, "gradients": torch.enable_grad}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shipped", [True, False])
+def test_loading_in_any_mode_gives_the_same_model(checkpoint, mode, shipped):
+    """It detects in any other mode, and learns."""
+    spreading_kernel.cache_clear()
+    line_matrix.cache_clear()
+    with MODES[mode]():
+        detector = load("reflection", None if shipped else checkpoint, "cpu")
+        expected = detector.detect(photograph()).heatmap
+    for other in MODES.values():
+        with other():
+            np.testing.assert_array_equal(detector.detect(photograph()).heatmap, expected)
+    model, images = detector.model.train(), torch.rand(1, 3, 64, 64)
+    model(images).square().mean().backward()
+    gradients = [parameter.grad for parameter in model.decoder.parameters()]
+    assert all(gradient is not None for gradient in gradients) and any(gradient.any() for gradient in gradients)
+
+
+def by_pickle(detector, folder):
+    return pickle.loads(pickle.dumps(detector))
+
+
+def by_torch(detector, folder):
+    torch.save(detector, folder / "detector.pt")
+    return torch.load(folder / "detector.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("way", [by_pickle, by_torch, lambda detector, folder: copy.deepcopy(detector)])
+@pytest.mark.parametrize("kind", ["shipped", "tiny", "lite", "text"])
+def test_copies(tmp_path, way, kind):
+    path = None if kind == "shipped" else tmp_path / "model.safetensors"
+    if path:
+        saved(path, {"tiny": lambda: tiny("none"), "lite": small_lite, "text": tiny}[kind]())
+    detector = load("reflection", path, "cpu")
+    expected, keys = detector.detect(photograph()).heatmap, list(detector.model.state_dict())
+    twin = way(detector, tmp_path)
+    np.testing.assert_array_equal(twin.detect(photograph()).heatmap, expected)
+    assert twin.info() == detector.info() and list(twin.model.train().state_dict()) == keys
+    with torch.no_grad():
+        next(twin.model.decoder.upsampler.parameters()).add_(1)
+    assert np.abs(twin.detect(photograph()).heatmap - expected).max() > 1e-6
+    np.testing.assert_array_equal(detector.detect(photograph()).heatmap, expected)
+
+
+def test_goes_to_another_process(detector):
+    """Which imports the package for it."""
+    image = photograph()
+    expected = detector.detect(image)
+    with get_context("spawn").Pool(1) as pool:
+        found = pool.apply(detector.detect, (image,))
+    np.testing.assert_array_equal(found.heatmap, expected.heatmap)
+    assert found == expected
+
+
+def test_a_heat_map_is_never_nan(detector):
+    broken = copy.deepcopy(detector)
+    with torch.no_grad():
+        broken.model.decoder.decoder_linear_map.bias.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="not finite in fp32"):
+        broken.detect(photograph())
+
+
+@pytest.mark.parametrize("padding", range(0, 256, 8))
+def test_a_checkpoint_is_one_whatever_its_first_byte(checkpoint, tmp_path, padding):
+    """The length of its header: a pickle may begin with the same."""
+    content = checkpoint.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].ljust(length + padding)
+    (tmp_path / "model.pt").write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+    assert load("reflection", tmp_path / "model.pt", "cpu").record.epoch == 7

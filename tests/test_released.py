@@ -2,6 +2,8 @@
 
 import json
 from argparse import Namespace
+from collections import defaultdict
+from pathlib import PosixPath
 
 import numpy as np
 import open_clip
@@ -148,6 +150,63 @@ def test_what_the_released_training_writes(tmp_path, params, state):
         load_released(path, params)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"max_f1": np.float64(0.66)},
+        {"epoch": np.int64(3), "best": np.float32(1)},
+        {"history": np.zeros(3), "names": np.array(["a"]), "seen": np.bool_(True)},
+        {"args": Namespace(rot_data=0, lr=np.float64(1e-3))},
+    ],
+)
+def test_numbers_of_numpy_do_no_harm(tmp_path, params, state, more):
+    path = saved(tmp_path, {"epoch": 12, "state_dict": state, "prompts": PROMPTS, **more})
+    _, record = load_released(path, params)
+    assert record.epoch == more.get("epoch", 12) and isinstance(record.epoch, int)
+
+
+@pytest.mark.parametrize("out, named", [(PosixPath("/x"), "Path"), (defaultdict(list), "defaultdict")])
+def test_what_else_a_file_holds_is_named(tmp_path, params, state, out, named):
+    path = saved(tmp_path, {"state_dict": state, "prompts": PROMPTS, "args": Namespace(rot_data=0, out=out)})
+    with pytest.raises(CheckpointError, match=rf"released\.pt: .*{named}, which is code and not weights") as error:
+        load_released(path, params)
+    assert "weights_only" not in str(error.value) and "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompts": [1, 2, 3]}, "expected its prompts as a list of words"),
+        ({"prompts": {"a": 1}}, "expected its prompts as a list of words, got dict"),
+        ({"epoch": "last"}, None),
+        ({"epoch": float("nan")}, None),
+    ],
+)
+def test_odd_entries(tmp_path, params, state, changes, message):
+    path = saved(tmp_path, {"epoch": 12, "state_dict": state, "prompts": PROMPTS, **changes})
+    if message is None:
+        assert load_released(path, params)[1].epoch == 0
+    else:
+        with pytest.raises(CheckpointError, match=message):
+            load_released(path, params)
+
+
+@pytest.mark.parametrize("name", ["released.bin", "epoch=3.ckpt", "a1b2c3"])
+def test_is_told_apart_by_content(tmp_path, params, state, monkeypatch, name):
+    monkeypatch.setattr(released, "released_params", lambda task: params)
+    saved(tmp_path, state).rename(tmp_path / name)
+    detector = load("reflection", tmp_path / name, "cpu", prompts=PROMPTS)
+    assert detector.threshold == 0.5 and detector.info()["threshold_known"]
+    save_model(tmp_path / "ours.pt", detector.model, detector.record)
+    assert load("reflection", tmp_path / "ours.pt", "cpu").record == detector.record
+
+
+def test_an_export_is_no_checkpoint(tmp_path, params):
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(tmp_path / "exported.pt")
+    with pytest.raises(CheckpointError, match="exported.pt: a TorchScript archive"):
+        load_released(tmp_path / "exported.pt", params)
+
+
 def test_without_text(tmp_path, params, state):
     state = {name: value for name, value in state.items() if "film" not in name}
     state["decoder.decoder_linear_map.weight"] = torch.ones(1, 1, 1, 1)
@@ -213,6 +272,9 @@ def test_params_from_any_folder(tmp_path, monkeypatch):
         ({"clip.vision_model.embeddings.position_embedding.weight": torch.zeros(16, 32)}, "towers are not of"),
         ({"clip.vision_model.encoder.layers.1.self_attn.q_proj.weight": torch.zeros(32, 8)}, "towers are not of"),
         ({"epoch": 3}, "expected a dict of tensors"),
+        ({"decoder.reduces.1.weight": torch.full((16, 32), torch.nan)}, r"reduces\.1\.weight: holds NaN"),
+        ({"decoder.reduces.1.weight": torch.zeros(16, 32, dtype=torch.int8)}, "expected torch.float32, got torch.int8"),
+        ({"clip.vision_model.pre_layrnorm.bias": torch.full((32,), torch.inf)}, r"ln_pre\.bias: holds NaN or infinity"),
     ],
 )
 def test_faulty_state(tmp_path, params, state, change, message):

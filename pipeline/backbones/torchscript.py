@@ -13,6 +13,11 @@ from pipeline.errors import CheckpointError
 
 ARCHIVE = re.compile(r"([^/]+)/constants\.pkl")  # a file that torch.save's archives lack
 NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}  # last names of CLIP's other tensors
+STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
 
 
 class _Module:
@@ -38,8 +43,8 @@ class _Reader(pickle.Unpickler):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _tensor
-        if module == "torch" and name.endswith("Storage"):
-            return getattr(torch, name).dtype
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
         if module == "torch.jit._pickle":
             return lambda value, *_: value
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a module")

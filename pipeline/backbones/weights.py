@@ -3,6 +3,7 @@
 Nothing in a file is executed: a pickle may name tensors, containers, and the few harmless classes that stand here.
 """
 
+import pickle
 import re
 import zipfile
 from argparse import Namespace
@@ -64,6 +65,12 @@ def is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
+def is_pytorch(path: Path) -> bool:
+    """Whether a file that is no safetensors begins as those of torch.save do: a zip archive, or, of old, a pickle."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+
+
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive of torch.jit.save, in which code lies beside the weights."""
     if not zipfile.is_zipfile(path):
@@ -74,13 +81,15 @@ def is_torchscript(path: Path) -> bool:
 
 def read_pickle(path: Path) -> dict:
     """What torch.save wrote, a dict; numbers of NumPy and argparse's Namespace may be in it. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint there")
     try:
-        with torch.serialization.safe_globals([Namespace, *_numpy()]):
+        with torch.serialization.safe_globals(ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no checkpoint there") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
     except Exception as error:  # pickle's, zipfile's and torch's
-        raise CheckpointError(f"{path}: {_reason(error)}") from None
+        raise CheckpointError(f"{path}: not a state dict of PyTorch: {_reason(path, error)}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a state dict, got {type(content).__name__}")
     return content
@@ -106,33 +115,57 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(' '.join(lines[:3]).split())}"
 
 
-def _reason(error: Exception) -> str:
-    """Why torch.load refuses a file; its own words go on to advise loading it without any check."""
+def _reason(path: Path, error: Exception) -> str:
+    """Why torch.load refuses a file; its own words advise to load it without any check."""
     if named := re.search(r"GLOBAL (\S+)", str(error)):
         return (
-            f"not a state dict: it holds {named[1]}, which is code and not weights; keep the tensors alone where the "
-            f"file was made, by torch.save(model.state_dict(), FILE)"
+            f"it holds {named[1]}, which is code and not weights; keep the tensors alone where the file was made, by "
+            f"torch.save(model.state_dict(), FILE)"
         )
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    words = brief(error)
-    return "not a state dict of PyTorch" + ("" if "weights_only" in words else f": {words}")
+    with path.open("rb") as file:
+        start = file.read(40)
+    if start.startswith(b"PK"):
+        return "the archive is damaged, or cut off"
+    return f"it begins with {start!r}"  # a page that says that there is nothing, or a pointer of Git LFS
 
 
-def _numpy() -> list:
-    """What pickles of NumPy's numbers and arrays name, under the names of its versions 1 and 2."""
-    scalar, array = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
-    named = [
-        (function, f"numpy.{core}.multiarray.{function.__name__}")
-        for core in ("core", "_core")
-        for function in (scalar, array)
-    ]
-    kinds = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
-    return [*named, (_latin1, "_codecs.encode"), np.dtype, np.ndarray, *kinds]
+class _Kind:
+    """Stands for a type of NumPy's, whose own trusts what a pickle says of it."""
+
+    def __init__(self, code: str = "", *_: object) -> None:
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = {"<": "<", ">": ">"}.get(state[1], "=")
+
+
+class _Array:
+    """Stands for an array of NumPy's, which no weights are."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, state: tuple) -> None: ...
+
+
+def _number(kind: _Kind, content: bytes) -> np.generic:
+    """A number of NumPy's."""
+    if not re.fullmatch("[biufc][0-9]{1,2}", kind.code):
+        raise pickle.UnpicklingError(f"{kind.code} is no number")
+    return np.frombuffer(content, f"{kind.order}{kind.code}", 1)[0]
 
 
 def _latin1(text: str, encoding: str) -> bytes:
     """Bytes, as pickles of version 2 hold them."""
     if encoding != "latin1":
-        raise ValueError(f"an encoding {encoding}")
+        raise pickle.UnpicklingError(f"an encoding {encoding}")
     return text.encode("latin1")
+
+
+ALLOWED = [  # of others' classes; what a pickle names them, and what is called instead
+    Namespace,
+    *(_Kind, _Array),
+    (_latin1, "_codecs.encode"),
+    *((_Kind, "numpy.dtype"), (_Array, "numpy.ndarray")),
+    *((_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # of NumPy 1 and 2
+    *((_Array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+]
