@@ -52,8 +52,8 @@ def load_released(path: Path, params: Params, prompts: Sequence[str] | None = No
     file = read_pickle(path)
     _check_task(path, file, params.task)
     state = file.get("state_dict", file)
-    if not isinstance(state, dict) or not state or not all(torch.is_tensor(value) for value in state.values()):
-        raise CheckpointError(f"{path}: expected a dict of tensors, or one with such a dict as `state_dict`")
+    if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
+        raise CheckpointError(f"{path}: expected a dict of tensors by name, or one with such a dict as `state_dict`")
     towers, weights = _below(path, state, CODE), from_released(_below(path, state, MAP))
     has_text = "film_mul.weight" in weights
     prompts = _checked(path, file.get("prompts") if prompts is None else prompts, weights[MAP].shape[1] * has_text)
@@ -75,6 +75,10 @@ def _check_task(path: Path, file: dict, task: Task) -> None:
         own = "rotation" if getattr(options, "rot_data", 0) else "reflection"
         if own != task:
             raise CheckpointError(f"{path}: its task is {own}, not {task}")
+
+
+def _is_weight(entry: tuple) -> bool:
+    return isinstance(entry[0], str) and torch.is_tensor(entry[1])
 
 
 def _below(path: Path, state: State, key: str) -> State:

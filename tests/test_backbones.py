@@ -307,6 +307,14 @@ def test_weights_that_are_none(tmp_path, content, message):
     assert "weights.pt" in said and "weights_only" not in said and "\x1b" not in said and "\n" not in said
 
 
+def test_a_dict_that_holds_itself(tmp_path):
+    content = {"logit_scale": torch.tensor(1.0)}
+    content["model"] = content
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(BackboneError, match="expected tensors by name"):
+        build_image_tower(entry("tiny", weights=tmp_path / "weights.pt"))
+
+
 @pytest.mark.parametrize("start", [b"version https://git-lfs.github.com/spec/v1", b"<!DOCTYPE html>", b"PK\x03\x04"])
 def test_no_weights_at_all_are_named_by_what_they_begin_with(tmp_path, start):
     (tmp_path / "weights.bin").write_bytes(start * 30)

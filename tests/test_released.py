@@ -295,11 +295,20 @@ def test_missing_prompts(tmp_path, params, state):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(torch.zeros(3), "got Tensor"), ({}, "dict of tensors"), (np.zeros, "not a state dict")]
-)
+    ("content", "message"), [(torch.zeros(3), "got Tensor"), ({}, "dict of tensors"), (np.zeros, "not a state dict"),
+     ({"state_dict": {1: torch.zeros(3)}}, "dict of tensors by name")],
+)  # fmt: skip
 def test_not_a_state_dict(tmp_path, params, content, message):
     with pytest.raises(CheckpointError, match=message):
         load_released(saved(tmp_path, content), params, PROMPTS)
+
+
+def test_an_archive_with_a_damaged_directory(tmp_path, params, state):
+    path = saved(tmp_path, state)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"PK\x01\x02", b"PK\x00\x00"))
+    with pytest.raises(CheckpointError, match="the archive is damaged"):
+        load_released(path, params, PROMPTS)
 
 
 def test_not_a_file_of_pytorch(tmp_path, params):

@@ -47,8 +47,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if is_torchscript(path):
         return read_torchscript(path)
     content = read_pickle(path)
-    while inner := [content[key] for key in WITHIN if isinstance(content.get(key), dict)]:
-        content = inner[0]
+    for _ in WITHIN:  # a dict may hold itself
+        content = next((content[key] for key in WITHIN if isinstance(content.get(key), dict)), content)
     if not content or not all(torch.is_tensor(value) for value in content.values()):
         found = ", ".join(f"{name} ({type(value).__name__})" for name, value in list(content.items())[:4])
         raise CheckpointError(
@@ -73,10 +73,11 @@ def is_pytorch(path: Path) -> bool:
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is an archive of torch.jit.save, in which code lies beside the weights."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(ARCHIVE.fullmatch(name) for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError):  # none, or a damaged one, of which `read_pickle` tells
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(ARCHIVE.fullmatch(name) for name in archive.namelist())
 
 
 def read_pickle(path: Path) -> dict:
