@@ -74,7 +74,10 @@ def read_vocabulary(path: Path | None, distinct: bool = True) -> list[str]:
     if path is None:
         return _torchvision_categories()
     rows = csv.reader(StringIO(_text(path, "prompts.vocabulary")))
-    words = list(filter(None, (row[0].strip() for row in rows if row)))
+    try:
+        words = list(filter(None, (row[0].strip() for row in rows if row)))
+    except csv.Error as error:  # a quote that nothing closes
+        raise ParamsError(f"{path}: not CSV, at line {rows.line_num}: {error} (prompts.vocabulary)") from None
     if not words:
         raise ParamsError(f"{path}: it is empty; expected one entry a line (prompts.vocabulary)")
     return list(dict.fromkeys(words)) if distinct else words

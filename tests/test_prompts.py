@@ -113,6 +113,12 @@ def test_a_bad_file_is_the_users_error(tmp_path, content, words, kind, key):
         chosen(PromptParams(kind=kind, count=1, words=1, vocabulary=path, file=path), 0)
 
 
+def test_a_quote_that_nothing_closes(tmp_path):
+    (tmp_path / "words.csv").write_text('cat\n"dog\n' + "bird\n" * 30_000)
+    with pytest.raises(ParamsError, match=r"words\.csv: not CSV, at line .*prompts\.vocabulary"):
+        read_vocabulary(tmp_path / "words.csv")
+
+
 @pytest.mark.parametrize("kind", ["none", "reflection_axis", "symmetry_axes", "random_letters", "file"])
 def test_kinds_without_a_vocabulary_read_none(tmp_path, kind):
     (tmp_path / "prompts.txt").write_text("cat")
