@@ -18,19 +18,22 @@ FOLDER = Path("data/named")
 
 
 def main(*sections: str) -> None:
-    """Replace the links. Raises ParamsError, which names all keys whose file is missing."""
-    params, missing = load_params(), []
+    """Replace the links. Raises ParamsError, which names all keys whose file is missing or cannot be linked."""
+    params, faults = load_params(), []
     FOLDER.mkdir(parents=True, exist_ok=True)
     for key, path in named_files(params):
         section = key.split(".")[0]
         if section not in sections:
             continue
         used = path is not None and (section != "published" or params.data == "published")
+        if used and FOLDER.resolve().is_relative_to(located(path).resolve()):  # it would hold a link to itself
+            faults.append(f"params.yaml: {key}: {located(path)}: it holds the project's own data; name another folder")
+            continue
         link(FOLDER / key, located(path) if used else None)
         if used and section != "backbones" and not located(path).exists():  # of these `check` knows which are used
-            missing.append(f"params.yaml: {key}: {located(path)}: no such file or folder")
-    if missing:
-        raise ParamsError("\n".join(missing))
+            faults.append(f"params.yaml: {key}: {located(path)}: no such file or folder")
+    if faults:
+        raise ParamsError("\n".join(faults))
 
 
 def link(place: Path, target: Path | None) -> None:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
-from stages.named import link
+from pipeline.errors import ParamsError
+from stages.named import link, main
 from tests.project import PROJECT, commit, copied, run
 from tests.test_choices import choose, label
 
@@ -124,6 +125,18 @@ def test_any_parameter_can_be_set_without_loss(tmp_path, change):
     assert [line for line in after if not line] == [line for line in before if not line]
     keys = [[line.split(":")[0] for line in lines if ":" in line.split("#")[0]] for lines in (before, after)]
     assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("folder", [".", "data", ".."])
+def test_a_folder_around_the_links_is_refused(tmp_path, monkeypatch, folder):
+    """DVC would follow the link into itself."""
+    (tmp_path / "data").mkdir()
+    text = (PROJECT / "params.yaml").read_text().replace("folder: data/own", f"folder: {folder}", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match=r"own\.folder: .* it holds the project's own data"):
+        main("own")
+    assert not (tmp_path / "data/named/own.folder").is_symlink()
 
 
 def test_links_survive_a_move_and_are_never_written_through(tmp_path, monkeypatch):
