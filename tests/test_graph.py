@@ -195,8 +195,9 @@ def test_a_training_depends_on_just_the_parameters_that_change_it(name):
         del sections["prompts"]
     leaves = {f"{section}.{key}" for section, type_ in sections.items() for key in type_.model_fields}
     without = {f"train.{key}" for key in (FIXED | FREE if name in CELLS else FREE)}
-    found = set()
-    for entry in listed(stage):
+    found, entries = set(), listed(stage)
+    assert len(entries) == len(set(entries))
+    for entry in entries:
         section, _, key = entry.partition(".")
         if section in sections:
             found |= {entry} if key else {f"{section}.{field}" for field in sections[section].model_fields}
