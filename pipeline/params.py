@@ -263,6 +263,10 @@ def _cross_checks(params: Params) -> list[str]:
         f"backbones.{name}.blocks: must rise strictly; got {list(entry.blocks)}"
         for name, entry in params.backbones.items() if list(entry.blocks) != sorted(set(entry.blocks))
     ]  # fmt: skip
+    faults += [
+        f"backbones.{name}: the name should hold none of . [ ], by which DVC takes a dotted key apart"
+        for name in params.backbones if set(name) & set(".[]")
+    ]  # fmt: skip
     if params.decoder.width % 2**params.decoder.layers:
         faults.append(
             f"decoder.width: must be divisible by {2**params.decoder.layers} with {params.decoder.layers} layers"

@@ -70,7 +70,7 @@ Number = Annotated[float, BeforeValidator(_number)]
 Share = Annotated[Number, Field(gt=0, le=1)]
 Alpha = Annotated[Annotated[Number, Field(lt=1)] | Literal["balanced"], WrapValidator(_alpha)]
 Layers = Annotated[Literal[1, 2, 4], BeforeValidator(_layers)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(pattern=r"\S")]  # not of blanks alone
 Name = Annotated[str, AfterValidator(_name)]  # part of a stage's name, a folder's, and a command
 File = Annotated[Path | None, BeforeValidator(_none_if_empty), NAMES_FILES]
 Folder = Annotated[Path, BeforeValidator(_not_empty), NAMES_FILES]

@@ -348,3 +348,15 @@ def test_cells_of_one_name_are_refused(tmp_path, monkeypatch):
 def test_a_backbone_has_a_name_that_a_file_can_have(tmp_path):
     entry = CONTENT["backbones"]["tiny"]
     assert "backbones.a/b" in faults(tmp_path, {"backbones": CONTENT["backbones"] | {"a/b": entry}})[0]
+
+
+@pytest.mark.parametrize("name", ["ViT.B16", "a[0]"])
+def test_a_backbone_has_a_name_that_a_key_can_have(tmp_path, name):
+    """DVC would miss the parameter backbones.ViT.B16.input_size."""
+    (line,) = faults(tmp_path, {"backbones": CONTENT["backbones"] | {name: CONTENT["backbones"]["tiny"]}})
+    assert f"backbones.{name}" in line and "none of . [ ]" in line
+
+
+@pytest.mark.parametrize("key", ["backbones.tiny.model", "backbones.tiny.pretrained"])
+def test_a_text_of_blanks_is_none(tmp_path, key):
+    assert f": {key}: " in faults(tmp_path, {key: "  "})[0]
