@@ -153,7 +153,7 @@ def test_shipped_and_older_checkpoints(tmp_path):
 
 def test_a_run_whose_threshold_fails_loses_nothing(data, tmp_path, monkeypatch):
     """The training is not done again."""
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
 
     def fails(model, validation):
         raise CheckpointError("no room")

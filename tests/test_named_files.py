@@ -66,10 +66,11 @@ def test_training_runs_again_for_its_own_data_and_words_alone(project):
     assert "data/named/prompts.vocabulary" in str(changed(project, "train"))
     assert (project / "words.txt").read_text().startswith("tulip")  # a link was replaced, not written through
 
-    choose(project, prompts={"vocabulary": "word.txt"})
+    choose(project, train={"initial": "word.safetensors"})
     printed = run(project, "dvc", "repro", "named", fails=True)
-    assert "prompts.vocabulary: " in printed and "word.txt: no such file or folder" in printed
+    assert "train.initial: " in printed and "word.safetensors: no such file or folder" in printed
     assert "Traceback" not in printed
+    choose(project, train={"initial": None})
     choose(project, prompts={"vocabulary": "words.txt"})
 
 

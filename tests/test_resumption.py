@@ -226,7 +226,7 @@ def stopped(data, tmp_path_factory):
         return step(self, batch, parts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_ROOT", str(folder))
+        patch.chdir(folder)
         patch.setattr(trainer, "SAVE_EVERY", 0)
         patch.setattr(trainer.Trainer, "_step", with_signal)
         with pytest.raises(Interrupted):
@@ -424,7 +424,6 @@ def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monk
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    repository.mkdir()
     if fault == "no folder":
         (repository / "logs").write_text("a file")
     else:

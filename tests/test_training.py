@@ -208,7 +208,7 @@ def test_starts_from_a_checkpoint(run, data, tmp_path):
     assert fingerprint(same, data[0]) != fingerprint(other, data[0])
     with pytest.raises(CheckpointError, match="copy.safetensors: not a checkpoint"):
         new_model(other)
-    with pytest.raises(CheckpointError, match="nowhere: no such checkpoint"):
+    with pytest.raises(CheckpointError, match="nowhere: no such file or folder"):
         fingerprint(params(initial=tmp_path / "nowhere"), data[0])
     wider = params(initial=weights)
     wider = wider.model_copy(update={"decoder": wider.decoder.model_copy(update={"width": 16})})
