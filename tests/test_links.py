@@ -15,8 +15,8 @@ import yaml
 
 from pipeline.ablation import cell_names
 from pipeline.datasets.catalogue import SPLITS
-from pipeline.scoring.sets import TEST_SETS
 from pipeline.params import load_params
+from pipeline.scoring.sets import TEST_SETS
 from stages import ablation, check, data_report, evaluate, fetch, preprocess, report, robustness, table, train
 from tests.small import shrink
 from tests.test_kills import labelled
