@@ -2,7 +2,8 @@
 
 `python -m stages.named SECTION...` leaves `data/named/KEY` for every such key of these sections of params.yaml: a link,
 or a plain file where no file is named. Stages depend on it in the place of a path that may be empty, outside the
-project, or relative to a project that this is a temporary copy of.
+project, or relative to a project that this is a temporary copy of. `data/named/SECTION-...` holds the paths, by which
+DVC sees that links are those of other parameters, after a `git checkout` or `dvc exp apply`.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import ParamsError
 from pipeline.params import load_params
+from pipeline.placement import write_text
 from pipeline.project import located
 from pipeline.values import named_files
 from stages.command import run_stage
@@ -19,12 +21,13 @@ FOLDER = Path("data/named")
 
 def main(*sections: str) -> None:
     """Replace the links. Raises ParamsError, which names all keys whose file is missing or cannot be linked."""
-    params, faults = load_params(), []
+    params, paths, faults = load_params(), [], []
     FOLDER.mkdir(parents=True, exist_ok=True)
     for key, path in named_files(params):
         section = key.split(".")[0]
         if section not in sections:
             continue
+        paths.append(f"{key}: {path or ''}\n")
         used = path is not None and (section != "published" or params.data == "published")
         if used and FOLDER.resolve().is_relative_to(located(path).resolve()):  # it would hold a link to itself
             faults.append(f"params.yaml: {key}: {located(path)}: it holds the project's own data; name another folder")
@@ -34,6 +37,7 @@ def main(*sections: str) -> None:
             faults.append(f"params.yaml: {key}: {located(path)}: no such file or folder")
     if faults:
         raise ParamsError("\n".join(faults))
+    write_text(FOLDER / "-".join(sections), "".join(paths))
 
 
 def link(place: Path, target: Path | None) -> None:

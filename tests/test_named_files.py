@@ -74,6 +74,22 @@ def test_training_runs_again_for_its_own_data_and_words_alone(project):
     choose(project, prompts={"vocabulary": "words.txt"})
 
 
+def test_links_follow_parameters_that_git_restores(project):
+    """With dvc.lock: by the parameters alone DVC would see no change."""
+    (project / "w").mkdir()
+    (project / "w/model.pt").write_text("x")
+    place, files = project / "data/named/backbones.lite.weights", ("params.yaml", "dvc.lock")
+    run(project, "dvc", "repro", "named")
+    before = {name: (project / name).read_text() for name in files}
+    choose(project, backbones={"lite": {**yaml.safe_load(before["params.yaml"])["backbones"]["lite"], "weights": "w"}})
+    run(project, "dvc", "repro", "named")
+    assert place.is_symlink()
+    for name, content in before.items():
+        (project / name).write_text(content)
+    run(project, "dvc", "repro", "named")
+    assert not place.is_symlink() and changed(project, "named") == {}
+
+
 def test_a_run_in_a_temporary_copy_sees_what_is_in_the_project(project):
     for number in range(3):
         label(project / "data/own", number)
