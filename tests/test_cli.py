@@ -109,8 +109,8 @@ def test_messages(words, message, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "words", [[], ["look"], ["detect", "a.png"], ["detect", "a.png", "--out", "o", "--threshold", "2"],
-              ["detect", "a.png", "--out", "o", "--batch", "0"], ["detect", "a.png", "--out", ""], ["info", "--weights", ""],
-              ["export", "--format", "gguf", "--out", "o"]]
+              ["detect", "a.png", "--out", "o", "--batch", "0"], ["detect", "a.png", "--out", ""],
+              ["info", "--weights", ""], ["export", "--format", "gguf", "--out", "o"]]
 )  # fmt: skip
 def test_wrong_command_lines(words, capsys):
     assert run(*words) == 2
