@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     detect = commands.add_parser("detect", help="look at images; write what was found")
     detect.add_argument("images", nargs="+", metavar="IMAGE|FOLDER|GLOB")
     detect.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for detections.jsonl and pictures"
+        "--out", type=_path, required=True, metavar="DIR", help="folder for detections.jsonl and pictures"
     )
     detect.add_argument("--task", choices=(*TASKS, "both"), default="both")
     detect.add_argument(
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="write a model for other programs, checked against PyTorch")
     export.add_argument("--format", choices=("onnx", "torchscript", "portable"), required=True)
-    export.add_argument("--out", type=Path, required=True, metavar="FILE")
+    export.add_argument("--out", type=_path, required=True, metavar="FILE")
     export.add_argument("--task", choices=TASKS, default="reflection")
     _add_weights(export)
     export.set_defaults(run=_export)
@@ -89,9 +89,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, help="a checkpoint instead of the package's weights; needs one --task")
+    parser.add_argument("--weights", type=_path, help="a checkpoint instead of the package's weights; needs one --task")
     parser.add_argument(
-        "--prompts", type=Path, metavar="FILE", help="with a released CLIPSym (.pt): its prompts, one a line, in order"
+        "--prompts", type=_path, metavar="FILE", help="with a released CLIPSym (.pt): its prompts, one a line, in order"
     )
 
 
@@ -100,6 +100,13 @@ def _prompts(path: Path | None) -> list[str] | None:
     from pipeline.prompts import read_prompts
 
     return None if path is None else read_prompts(path, "--prompts")
+
+
+def _path(text: str) -> Path:
+    """A path; a shell leaves the `~` of --out=~/found to us."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(os.path.expanduser(text))
 
 
 def _share(text: str) -> float:

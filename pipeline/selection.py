@@ -43,9 +43,12 @@ def select(words: Sequence[str]) -> Selection:
 
     Raises DataError for a word that names nothing, and where no image is left.
     """
-    chosen = Selection()
+    chosen, seen = Selection(), set()
     for word in words:
         for path, place in _named(word, chosen.refused):
+            if (absolute := os.path.abspath(path)) in seen:
+                continue
+            seen.add(absolute)
             if is_result(path):
                 chosen.results += 1
             elif reason := _unreadable(path):
@@ -60,6 +63,9 @@ def select(words: Sequence[str]) -> Selection:
 
 def _named(word: str, refused: list[str]) -> list[tuple[Path, Path]]:
     """What one word names, each with its place in the folder that was named. Raises DataError where that is nothing."""
+    if not word:
+        raise DataError("expected an image, a folder or a pattern, got an empty text")
+    word = word if os.path.lexists(word) else os.path.expanduser(word)
     path = Path(word)
     if path.is_dir():
         before, files = len(refused), pictures(path, refused)

@@ -90,6 +90,8 @@ def test_pictures_that_cannot_be_read_are_told_by_name(images, weights, tmp_path
     [
         (["nowhere.jpg"], "nowhere.jpg: no such image, folder or files"),
         (["."], "no images in this folder"),
+        (["~/nowhere.jpg"], str(Path.home() / "nowhere.jpg")),
+        (["a.png", ""], "expected an image, a folder or a pattern, got an empty text"),
         (["a.png", "--weights", "a.png"], "--weights holds a model of one task"),
         (["a.png", "--weights", "a.png", "--task", "rotation"], "a.png: not a checkpoint of this project"),
         (["a.png", "--weights", "no.safetensors", "--task", "rotation"], "no.safetensors: no checkpoint there"),
@@ -107,7 +109,8 @@ def test_messages(words, message, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "words", [[], ["look"], ["detect", "a.png"], ["detect", "a.png", "--out", "o", "--threshold", "2"],
-              ["detect", "a.png", "--out", "o", "--batch", "0"], ["export", "--format", "gguf", "--out", "o"]]
+              ["detect", "a.png", "--out", "o", "--batch", "0"], ["detect", "a.png", "--out", ""],
+              ["info", "--weights", ""], ["export", "--format", "gguf", "--out", "o"]]
 )  # fmt: skip
 def test_wrong_command_lines(words, capsys):
     assert run(*words) == 2
@@ -163,6 +166,22 @@ def test_two_files_of_one_stem_keep_their_suffixes(weights, tmp_path):
         Image.new("RGB", (9, 9)).save(tmp_path / name)
     assert run("detect", tmp_path, "--out", tmp_path / "out", "--weights", weights, "--task", "reflection") == 0
     assert sorted(p.name for p in (tmp_path / "out/reflection/heatmaps").iterdir()) == ["a.jpg.png", "a.png.png"]
+
+
+def test_a_picture_that_is_named_twice_is_looked_at_once(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (9, 9)).save("a.png")
+    words = ["a.png", "./a.png", ".", tmp_path / "a.png", f"../{tmp_path.name}/a.png"]
+    assert run("detect", *words, "--out", "out", "--weights", weights, "--task", "reflection", "--no-pictures") == 0
+    assert [json.loads(line)["image"] for line in Path("out/detections.jsonl").read_text().splitlines()] == ["a.png"]
+
+
+def test_a_tilde_that_the_shell_left_is_the_home(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    words = "~/*.png", "--out=~/out", f"--weights=~/{os.path.relpath(weights, tmp_path)}", "--task=reflection"
+    assert run("detect", *words, "--no-pictures") == 0
+    assert (tmp_path / "out/detections.jsonl").is_file()
 
 
 def test_info(weights, capsys):

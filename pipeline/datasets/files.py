@@ -17,7 +17,10 @@ from pipeline.errors import DataError
 
 # What images are called. A file of another name is one by its content; what is called so and is none is told.
 IMAGES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm"}
-UNREAD = RAW | {".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx", ".jxl", ".psd", ".eps", ".svg"}
+UNREAD = RAW | {
+    ".heic", ".heics", ".heif", ".heifs", ".hif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jxl", ".jxr", ".wdp",
+    ".psd", ".psb", ".xcf", ".eps", ".svg", ".exr", ".pam", ".pcx", ".qoi", ".tga",
+}  # fmt: skip
 SYSTEM = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"}  # folders that systems leave behind
 LARGEST_FILE = 64 * 2**20  # bytes; the largest annotation file known holds a few megabytes
 FARTHEST = 1e6  # pixels from the image's corner

@@ -19,7 +19,7 @@ ADVICE = f"which is not read; convert it to JPEG or PNG (expected one of {', '.j
 LARGEST_IMAGE = 100_000_000  # pixels
 ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 4 mirrored or upside down, 5 to 8 lying on a side
 UPRIGHT, LYING = 1, (5, 6, 7, 8)
-BITS_PER_SAMPLE = 258  # a tag of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO, DNG_VERSION = 258, 262, 0, 50706  # tags of TIFF, and one's value
 STRIP = 2**20  # pixels that are converted at a time: Pillow and NumPy need several copies of what they convert
 LIGHT = 191  # mean grey of what can be seen in a picture, above which it would hardly show on white
 Layers = tuple[np.ndarray, np.ndarray | None]  # uint8 RGB [H, W, 3]; opacity, uint8 [H, W, 1], where there is one
@@ -28,9 +28,13 @@ Layers = tuple[np.ndarray, np.ndarray | None]  # uint8 RGB [H, W, 3]; opacity, u
 FOREIGN = {
     b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\0\0\0\x0cJXL ": "JPEG XL", b"\xff\x0a": "JPEG XL",
+    b"qoif": "QOI", b"gimp xcf": "GIMP", b"v/1\x01": "OpenEXR", b"P7\n": "PAM", b"II\xbc": "JPEG XR",
     b"%!PS": "PostScript", b"8BPS": "Photoshop", b"FUJIFILMCCD-RAW": "camera raw", b"<svg": "SVG",
 }  # fmt: skip
-RAW = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"}  # TIFF, most: of a thumbnail
+RAW = {  # TIFF, most: of a thumbnail
+    ".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef", ".mos", ".mrw",
+    ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+}  # fmt: skip
 BRANDS = {  # of ISO's container, at byte 8
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
     b"crx ": "camera raw",
@@ -171,17 +175,22 @@ def _reason(source: Path | BinaryIO, error: Exception) -> str:
 
 def _decoded(image: Image.Image) -> np.ndarray:
     """uint8 RGB [H, W, 3] of a PIL image, as Pillow decodes it. Raises DataError, without the image's name."""
+    if image.mode == "La":  # which Pillow converts to nothing else
+        image = image.convert("LA")
+    if DNG_VERSION in getattr(image, "tag_v2", ()):  # whatever it is called: its first picture is a thumbnail
+        raise DataError(f"camera raw, {ADVICE}")
     width, height = image.size
     if width * height > LARGEST_IMAGE:
         raise DataError(f"expected at most {LARGEST_IMAGE} pixels, got {width} x {height}")
     image.load()
     width, height = image.size
     bits, rows = _depth(image), max(1, STRIP // width)
+    negative = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO  # which Pillow heeds up to 8 bits
 
     def strips() -> Iterator[Layers]:
         for top in range(0, height, rows):
             whole = rows >= height
-            yield _layers(image if whole else image.crop((0, top, width, min(top + rows, height))), bits)
+            yield _layers(image if whole else image.crop((0, top, width, min(top + rows, height))), bits, negative)
 
     if image.has_transparency_data:
         return _on_ground(strips, (height, width))
@@ -207,12 +216,13 @@ def _depth(image: Image.Image) -> int:
     raise DataError("expected 8 or 16 bits a channel, or floats in 0..1, got 32-bit whole numbers (Pillow's mode I)")
 
 
-def _layers(image: Image.Image, bits: int) -> Layers:
-    """Colours and opacity of an image. Raises DataError."""
+def _layers(image: Image.Image, bits: int, negative: bool) -> Layers:
+    """Colours and opacity of an image; `negative`: above 8 bits, 0 is white. Raises DataError."""
     if bits > 8:
         values = np.asarray(image)  # convert() would clip what is above 255
         grey = _eight_bits(values if bits == 32 else values.astype(np.uint16) << (16 - bits))
         clear = values == image.info.get("transparency", -1)
+        grey = 255 - grey if negative else grey
         return np.repeat(grey[..., None], 3, axis=2), np.where(clear, 0, 255).astype(np.uint8)[..., None]
     if not image.has_transparency_data:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), None

@@ -1,13 +1,18 @@
 """LabelMe JSON: shapes drawn on one image, as LabelMe and tools after its example write them."""
 
+import base64
 import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path, PurePosixPath
+
+from PIL import Image
 
 from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.datasets.files import point, read_json
+from pipeline.datasets.images import FORMATS
 from pipeline.errors import DataError
 
 UNKNOWN_FOLD = 1
@@ -69,9 +74,26 @@ def read_drawing(path: Path, labels: Collection[str]) -> Drawing:
 
 def size(content: dict) -> tuple[int, int] | None:
     """Width and height in pixels of the image that was drawn on; None where a file does not tell."""
-    sides = content.get("imageWidth"), content.get("imageHeight")
-    known = all(type(side) in (int, float) and side >= 1 and side == int(side) for side in sides)
-    return (int(sides[0]), int(sides[1])) if known else None
+    width, height = _side(content.get("imageWidth")), _side(content.get("imageHeight"))
+    return (width, height) if width and height else _embedded_size(content.get("imageData"))
+
+
+def _side(told: object) -> int | None:
+    """A whole number of pixels, as a number or, by some tools, as text; None for anything else."""
+    try:
+        side = float(told) if type(told) in (int, float, str) else 0
+        return int(side) if side >= 1 and side == int(side) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _embedded_size(data: object) -> tuple[int, int] | None:
+    """Width and height of the image that lies in a file itself, in base64: early LabelMe tells the size by it alone."""
+    try:
+        with Image.open(BytesIO(base64.b64decode(data)), formats=FORMATS) as image:
+            return image.size
+    except Exception:  # of a dozen kinds for what is no image
+        return None
 
 
 def content(annotation: Annotation, image: str, height: int, width: int) -> dict:

@@ -46,6 +46,9 @@ def test_what_is_an_image_by_its_content_is_read_whatever_its_name(tmp_path, kin
         ("a.jpg", b"<html>not found</html>"),
         ("a.avif", b""),
         ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n"),
+        ("a.TGA", bytes(18)),
+        ("a.exr", b"v/1\x01"),
+        ("nameless", b"gimp xcf v011\0"),
     ],
 )
 def test_what_cannot_be_read_is_not_passed_over(tmp_path, name, content):
@@ -55,11 +58,12 @@ def test_what_cannot_be_read_is_not_passed_over(tmp_path, name, content):
         read_photograph(tmp_path / name)
 
 
-def test_a_camera_raw_is_not_taken_for_its_thumbnail(tmp_path):
-    saved(tmp_path / "a.NEF", "TIFF")
-    assert names(tmp_path) == ["a.NEF"]
-    with pytest.raises(DataError, match="a.NEF: camera raw, which is not read; convert it"):
-        read_photograph(tmp_path / "a.NEF")
+@pytest.mark.parametrize("name", ["a.NEF", "a.nrw", "a.3FR", "a.iiq"])
+def test_a_camera_raw_is_not_taken_for_its_thumbnail(tmp_path, name):
+    saved(tmp_path / name, "TIFF")
+    assert names(tmp_path) == [name]
+    with pytest.raises(DataError, match=f"{name}: camera raw, which is not read; convert it"):
+        read_photograph(tmp_path / name)
 
 
 @pytest.mark.parametrize(

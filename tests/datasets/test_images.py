@@ -121,6 +121,37 @@ def test_twelve_bits_of_a_tiff_are_scaled_by_their_own_range(tmp_path):
     np.testing.assert_array_equal(read_photograph(tmp_path / "twelve.tif").pixels[0, :, 0], [255, 128])
 
 
+@pytest.mark.parametrize("rows", [2, 3000])  # of the second, strips are decoded
+@pytest.mark.parametrize(("kind", "sample"), [("u1", 1), ("<u2", 1), ("<f4", 3)])
+def test_a_tiff_in_which_zero_is_white(tmp_path, monkeypatch, kind, sample, rows):
+    monkeypatch.setattr("pipeline.datasets.images.STRIP", 1000)
+    black = np.ones(2 * rows, kind) * (1 if sample == 3 else np.iinfo(kind).max)
+    write_tiff(tmp_path / "a.tif", black * np.resize([0, 1], 2 * rows).astype(kind), rows, sample)
+    pixels = read_photograph(tmp_path / "a.tif").pixels
+    assert pixels.shape == (rows, 2, 3) and (pixels[:, 0] == 255).all() and (pixels[:, 1] == 0).all()
+
+
+def test_a_camera_raw_of_another_name_is_told(tmp_path):
+    write_tiff(tmp_path / "a.tif", np.zeros(4, "u1"), 2, 1, (50706, 0x0401))
+    with pytest.raises(DataError, match="a.tif: camera raw, which is not read"):
+        read_photograph(tmp_path / "a.tif")
+
+
+def write_tiff(path, values, rows, sample, *more):
+    """Grey of two columns, of which 0 is white, in a TIFF of one strip."""
+    bits = 8 * values.itemsize
+    entries = [(256, 2), (257, rows), (258, bits), (259, 1), (262, 0), (273, 8), (277, 1), (278, rows)]
+    entries += [(279, values.nbytes), (339, sample), *more]
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    head = b"II*\0" + struct.pack("<I", 8 + values.nbytes)
+    path.write_bytes(head + values.tobytes() + struct.pack("<H", len(entries)) + tags + bytes(4))
+
+
+def test_premultiplied_grey_in_memory():
+    grey = Image.new("LA", (2, 2), (90, 255))
+    assert (pixels_of_image(grey.convert("La")) == 90).all()
+
+
 def test_floats_are_shares_of_one_whatever_they_come_as(tmp_path):
     values = np.linspace(0, 1, 35, dtype=np.float32).reshape(5, 7)
     image = Image.fromarray(values)
@@ -250,6 +281,8 @@ def test_every_image_is_opened_with_a_list_of_formats():
         (bytes.fromhex("00000018") + b"ftypmif1" + bytes(40), "HEIC"),
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), "JPEG 2000"),
         (b"\xff\x0a" + bytes(40), "JPEG XL"),
+        (b"II\xbc\x01" + bytes(40), "JPEG XR"),
+        (b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 1\nENDHDR\n1", "PAM"),
     ],
 )
 def test_a_kind_that_is_not_read_is_named_with_what_to_do(tmp_path, content, kind):

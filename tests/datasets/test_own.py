@@ -1,5 +1,7 @@
 """A researcher's own images: LabelMe's shapes become marks, and a folder of them becomes splits."""
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -21,6 +23,15 @@ from stages.preprocess import preprocess
 
 PROJECT = Path(__file__).parents[2]
 LABELS = load_params(PROJECT / "params.yaml").own.labels
+
+
+def embedded(image):
+    """An image as LabelMe keeps it in its own file."""
+    image.save(file := io.BytesIO(), "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+PICTURE = embedded(Image.new("RGB", (5, 4)))
 
 
 def read_annotation(path):
@@ -167,9 +178,14 @@ def test_what_is_not_labelme_is_named(tmp_path, content):
         ({"imageWidth": 40.0, "imageHeight": 30.0}, (40, 30)),
         *(
             ({"imageWidth": 40, "imageHeight": odd}, None)
-            for odd in (None, 0, -3, "30", True, 30.5, float("nan"), [30])
+            for odd in (None, 0, -3, "x", "", "inf", 10**400, True, 30.5, float("nan"), [30])
         ),
         ({}, None),
+        ({"imageWidth": "40", "imageHeight": " 30.0"}, (40, 30)),
+        ({"imageData": PICTURE}, (5, 4)),
+        ({"imageWidth": 40, "imageHeight": None, "imageData": PICTURE}, (5, 4)),
+        ({"imageWidth": 40, "imageHeight": 30, "imageData": PICTURE}, (40, 30)),
+        ({"imageData": "no picture"}, None),
     ],
 )
 def test_sizes(tmp_path, told, expected):
