@@ -5,15 +5,14 @@ The comments in params.yaml say what each key means; no default stands here.
 
 import difflib
 from collections.abc import Sequence
-from copy import deepcopy
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.changes import changed, read_yaml
 from pipeline.errors import ParamsError
 from pipeline.names import (
     Augmentation,
@@ -27,7 +26,21 @@ from pipeline.names import (
     UpsamplerKind,
     Validation,
 )
-from pipeline.values import Alpha, Axis, Count, File, Folder, InputSize, Layers, Name, Number, Seed, Share, Source, Text
+from pipeline.values import (
+    Alpha,
+    Axis,
+    Count,
+    File,
+    Folder,
+    InputSize,
+    Layers,
+    Name,
+    Number,
+    Seed,
+    Share,
+    Source,
+    Text,
+)
 
 
 class _Section(BaseModel):
@@ -211,30 +224,6 @@ def load_params(path: Path = Path("params.yaml"), changes: Sequence[str] = ()) -
     if faults:
         raise ParamsError("\n".join(faults))
     return params
-
-
-def changed(content: dict, change: str) -> dict:
-    """The content of params.yaml with the value of one key replaced; `change` is like `train.ema=0.99`, in YAML."""
-    key, equals, value = change.partition("=")
-    if not equals:
-        raise ParamsError(f"{change!r}: expected key=value, such as train.ema=0.99")
-    content = section = deepcopy(content)
-    *sections, last = key.split(".")
-    for name in sections:
-        allowed = sorted(key for key, value in section.items() if isinstance(value, dict))
-        if name not in allowed:
-            raise ParamsError(f"{change!r}: there is no section {name!r}; allowed: {', '.join(allowed) or 'none'}")
-        section = section[name]
-    try:
-        section[last] = read_yaml(value)
-    except YAMLError:
-        raise ParamsError(f"{change!r}: {value!r} is not YAML") from None
-    return content
-
-
-def read_yaml(text: str) -> object:
-    """YAML 1.2, as DVC reads it: to PyYAML 1e-4 is text, 1:30 is 90, on is true and 010 is 8. Raises YAMLError."""
-    return YAML(typ="safe").load(text)
 
 
 def _cross_checks(params: Params) -> list[str]:

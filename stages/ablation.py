@@ -8,11 +8,12 @@ import json
 from pathlib import Path
 
 from pipeline.ablation import cell_scores, short
+from pipeline.changes import read_yaml
 from pipeline.checkpoints import load_model
 from pipeline.clipsym import best_device
 from pipeline.engine import evaluation_share
 from pipeline.packing import packed_splits
-from pipeline.params import load_params, read_yaml
+from pipeline.params import load_params
 from pipeline.placement import write_text
 from pipeline.training import train
 from stages.command import run_stage

@@ -22,7 +22,7 @@ FOLDER = Path("data/named")
 def main(*sections: str) -> None:
     """Replace the links. Raises ParamsError, which names all keys whose file is missing or cannot be linked."""
     params, paths, faults = load_params(), [], []
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    os.makedirs(FOLDER, exist_ok=True)  # no out itself: what is in it is
     for key, path in named_files(params):
         section = key.split(".")[0]
         if section not in sections:
@@ -42,10 +42,11 @@ def main(*sections: str) -> None:
 
 def link(place: Path, target: Path | None) -> None:
     """Make `place` a link, relative within the project, so that the project can be moved; never write through one."""
-    place.unlink(missing_ok=True)
     if target is None:
-        place.write_text("no file is named\n")
-    elif target.is_relative_to(Path.cwd()):
+        write_text(place, "no file is named\n")
+        return
+    place.unlink(missing_ok=True)
+    if target.is_relative_to(Path.cwd()):
         place.symlink_to(os.path.relpath(target, place.parent))
     else:
         place.symlink_to(target)

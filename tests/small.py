@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.params import changed
+from pipeline.changes import changed
 
 CHANGES = [
     "backbone=tiny",

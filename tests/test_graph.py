@@ -36,6 +36,7 @@ WITHOUT_EFFECT = {
         PROJECT / "pipeline" / f"{name}.py"
         for name in (
             "allocation",
+            "changes",
             "errors",
             "figures",
             "interruption",

@@ -12,9 +12,9 @@ from dvc.utils.serialize import parse_yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.ablation import short
+from pipeline.changes import changed as replaced
 from pipeline.errors import ParamsError
 from pipeline.params import BackboneParams, Params, load_params
-from pipeline.params import changed as replaced
 from pipeline.values import named_files
 
 COMMITTED = Path(__file__).parents[1] / "params.yaml"
