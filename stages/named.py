@@ -32,9 +32,10 @@ def main(*sections: str) -> None:
         if used and FOLDER.resolve().is_relative_to(located(path).resolve()):  # it would hold a link to itself
             faults.append(f"params.yaml: {key}: {located(path)}: it holds the project's own data; name another folder")
             continue
-        link(FOLDER / key, located(path) if used else None)
         if used and section != "backbones" and not located(path).exists():  # of these `check` knows which are used
             faults.append(f"params.yaml: {key}: {located(path)}: no such file or folder")
+            used = False  # DVC could not look through a link that leads nowhere
+        link(FOLDER / key, located(path) if used else None)
     if faults:
         raise ParamsError("\n".join(faults))
     write_text(FOLDER / "-".join(sections), "".join(paths))

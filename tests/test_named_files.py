@@ -71,6 +71,7 @@ def test_training_runs_again_for_its_own_data_and_words_alone(project):
     assert "train.initial: " in printed and "word.safetensors: no such file or folder" in printed
     assert "Traceback" not in printed
     choose(project, train={"initial": None})
+    run(project, "dvc", "repro", "named")  # what was wrong does not stand in the way once it is right
     choose(project, prompts={"vocabulary": "words.txt"})
 
 
