@@ -123,7 +123,8 @@ def test_a_quote_that_nothing_closes(tmp_path):
 def test_kinds_without_a_vocabulary_read_none(tmp_path, kind):
     (tmp_path / "prompts.txt").write_text("cat")
     nowhere = tmp_path / "nowhere.csv"
-    chosen(PromptParams(kind=kind, count=1, words=1, vocabulary=nowhere, file=tmp_path / "prompts.txt"), 0)
+    params = PromptParams(kind=kind, count=1, words=1, vocabulary=nowhere, file=tmp_path / "prompts.txt")
+    assert len(chosen(params, 0)) == (kind != "none")
 
 
 def test_entries_of_several_words_stay_whole():
