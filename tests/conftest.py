@@ -1,5 +1,6 @@
 """Options and fixtures of all tests."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,5 +44,6 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("repository")
         patch.chdir(folder)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         patch.delenv("DVC_ROOT", raising=False)
         yield folder
