@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 from pipeline import load
 detector = load(sys.argv[1], device="cpu")
 if sys.argv[2] == "trained":
-    from pipeline.checkpoints import build_model
+    from pipeline.model.checkpoint import build_model
     record = detector.record
     detector.model = build_model(record.params, record.prompts, None, pretrained=False).eval()
     detector.model.precision = "fp32"

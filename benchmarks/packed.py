@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc
+from pipeline.data.packed.split import Packed, PackedSplit, write_packed
+from pipeline.data.packed.targets import mask, unscaled_target
 from pipeline.geometry import Letterbox
-from pipeline.packing import Packed, PackedSplit, write_packed
-from pipeline.targets import mask, unscaled_target
 
 READS = 2_000
 

@@ -15,14 +15,14 @@ from torch import nn
 from torchvision.transforms import v2 as transforms
 
 from pipeline.annotations import Sample
-from pipeline.clipsym import CLIPSym
-from pipeline.datasets.images import read_photograph
-from pipeline.decoder import HEADS, Decoder, DecoderLayer
+from pipeline.data.packed.targets import BLUR, BLUR_SIGMA, reflection_instances, rotation_orders
+from pipeline.data.reading.images import read_photograph
 from pipeline.geometry import Letterbox
-from pipeline.loading import JITTER, JITTER_SHARE, TILT
+from pipeline.model.clipsym import CLIPSym
+from pipeline.model.decoder import HEADS, Decoder, DecoderLayer
+from pipeline.model.upsampler import LiftedUpsampler, PlainUpsampler
 from pipeline.scoring.f1 import RADIUS, THRESHOLDS, F1Counts
-from pipeline.targets import BLUR, BLUR_SIGMA, reflection_instances, rotation_orders
-from pipeline.upsampler import LiftedUpsampler, PlainUpsampler
+from pipeline.training.loader import JITTER, JITTER_SHARE, TILT
 
 DISC = np.hypot(*np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]) <= RADIUS
 

@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.allocation import keep_memory
+from pipeline.runtime.memory import keep_memory
 
 keep_memory()  # for both formulations, before any array is made
 
@@ -22,9 +22,9 @@ import torch
 from benchmarks import plain
 from benchmarks.timing import Comparison, compare, multiply_adds, peaks, repeat, shown
 from benchmarks.work import PARAMS, Pair, images, paper, photograph, photographs, random_model, steps, training_step
-from pipeline.loading import TrainingSet
-from pipeline.preparing import pack
+from pipeline.data.preparation.prepare import pack
 from pipeline.scoring.f1 import count
+from pipeline.training.loader import TrainingSet
 
 SIZES, PROMPTS, BATCHES = (224, 320, 417, 512, 640), (1, 5, 25, 50), (1, 2, 4)
 STAGES = ("check", "fetch", "preprocess", "data_report", "train", "evaluate", "ablation", "report")

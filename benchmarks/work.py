@@ -13,13 +13,13 @@ from torch import nn
 
 from benchmarks import plain
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, Sample
-from pipeline.backbones import clip
-from pipeline.checkpoints import build_model
-from pipeline.clipsym import CLIPSym
-from pipeline.loss import alpha_focal
-from pipeline.packing import PackedSplit
+from pipeline.data.packed.split import PackedSplit
+from pipeline.data.preparation.prepare import pack
+from pipeline.model.backbones import clip
+from pipeline.model.checkpoint import build_model
+from pipeline.model.clipsym import CLIPSym
 from pipeline.params import Params, load_params
-from pipeline.preparing import pack
+from pipeline.training.loss import alpha_focal
 
 ELLIPSE = ((0, -1), (0, 1), (-1, 0), (1, 0))  # top, bottom, left, right
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.names import Task
+from pipeline.params.choices import Task
 
 Point = tuple[float, float]
 

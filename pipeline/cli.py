@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from pipeline.errors import DataError, UserError, said
-from pipeline.names import Precision, Task
+from pipeline.params.choices import Precision, Task
 
 TASKS = get_args(Task)
 
@@ -97,7 +97,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 def _prompts(path: Path | None) -> list[str] | None:
     """The prompts in a file. Raises ParamsError."""
-    from pipeline.prompts import read_prompts
+    from pipeline.model.prompts import read_prompts
 
     return None if path is None else read_prompts(path, "--prompts")
 
@@ -130,10 +130,10 @@ def _detect(options: argparse.Namespace) -> int:
     """
     from tqdm import tqdm  # here and below: --help need not wait for it
 
-    from pipeline.interruption import stop_wish
-    from pipeline.predictor import load, pixels_of
-    from pipeline.results import LINES, results
-    from pipeline.selection import select
+    from pipeline.application.detector import load, pixels_of
+    from pipeline.application.results import LINES, results
+    from pipeline.application.selection import select
+    from pipeline.runtime.interruption import stop_wish
 
     tasks = TASKS if options.task == "both" else (options.task,)
     if options.weights and len(tasks) > 1:
@@ -193,15 +193,15 @@ def _check_device(device: str | None) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from pipeline.predictor import load
+    from pipeline.application.detector import load
 
     print(json.dumps(load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts)).info(), indent=2))
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
-    from pipeline.exporting import export
-    from pipeline.predictor import load
+    from pipeline.application.detector import load
+    from pipeline.conversion.export import export
 
     _check_target(options.out)
     detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts))
@@ -219,7 +219,7 @@ def _check_target(path: Path) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pipeline.page import serve
+    from pipeline.application.page import serve
 
     serve(options.port, not options.no_browser)
     return 0

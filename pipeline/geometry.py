@@ -4,6 +4,7 @@ Pixel convention: x right, y down, pixel centres at integers + 0.5 for image res
 Source: METHOD of the released DENDI loader; the released PMC loader squashes instead, which we do not.
 """
 
+import math
 from dataclasses import dataclass
 from math import floor
 
@@ -125,3 +126,19 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     place = ((np.arange(target) + 0.5) * (1.0 / (target / source)) - 0.5).astype(np.float32)
     first = np.floor(place)
     return first.astype(np.int64), np.rint((place - first) * np.float32(ONE)).astype(np.int32)
+
+
+def rotate(maps: torch.Tensor, degrees: float, beside: float = 0.0) -> torch.Tensor:
+    """Turn maps [B, C, S, S] anticlockwise as seen on the screen; bilinear, zero outside.
+
+    The pivot is `beside` pixels right of and below the centre: 0.5 in the released augmentation.
+    """
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    unit = 2 * beside / maps.shape[-1]  # in affine_grid's coordinates
+    source = torch.tensor(
+        [[[cos, -sin, unit * (1 - cos + sin)], [sin, cos, unit * (1 - sin - cos)]]],
+        dtype=maps.dtype,
+        device=maps.device,
+    )
+    grid = F.affine_grid(source.expand(len(maps), -1, -1), list(maps.shape), align_corners=False)
+    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -1,7 +1,7 @@
 """The stages of dvc.yaml, each run as `python -m stages.NAME`."""
 
-from pipeline.allocation import keep_memory
-from pipeline.interruption import stop_with_dvc
+from pipeline.runtime.interruption import stop_with_dvc
+from pipeline.runtime.memory import keep_memory
 
 stop_with_dvc()  # here and not later: importing the rest takes seconds
 keep_memory()  # here, because modules make arrays when they are imported

@@ -7,15 +7,15 @@ model and its scores under models/ablation/PRESET/CELL.
 import json
 from pathlib import Path
 
-from pipeline.ablation import cell_scores, short
-from pipeline.changes import read_yaml
-from pipeline.checkpoints import load_model
-from pipeline.clipsym import best_device
-from pipeline.engine import evaluation_share
-from pipeline.packing import packed_splits
+from pipeline.data.packed.split import packed_splits
+from pipeline.evaluation.cells import cell_scores, short
+from pipeline.model.checkpoint import load_model
+from pipeline.model.clipsym import best_device
 from pipeline.params import load_params
-from pipeline.placement import write_text
-from pipeline.training import train
+from pipeline.params.changes import read_yaml
+from pipeline.processes import evaluation_share
+from pipeline.runtime.files import write_text
+from pipeline.training.loop import train
 from stages.command import run_stage
 
 

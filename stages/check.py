@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline.backbones.catalogue import require_weights
+from pipeline.model.backbones.catalogue import require_weights
+from pipeline.model.prompts import chosen
 from pipeline.params import load_params
-from pipeline.placement import write_text
-from pipeline.prompts import chosen
+from pipeline.runtime.files import write_text
 from stages.command import run_stage
 
 

@@ -6,9 +6,9 @@
 import json
 from pathlib import Path
 
-from pipeline.datasets.checksums import digest
+from pipeline.data.download.checksums import digest
 from pipeline.params import load_params
-from pipeline.placement import write_text
+from pipeline.runtime.files import write_text
 from stages.command import run_stage
 
 

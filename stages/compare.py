@@ -13,8 +13,8 @@ from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from pipeline.comparison import failures
 from pipeline.errors import UserError
+from pipeline.reporting.compare import failures
 from stages.command import run_stage
 
 NOT_IN_CACHE = "not in DVC's cache; `dvc fetch --all-branches` takes it from a remote, `cache: false` lets Git keep it"

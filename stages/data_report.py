@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from pipeline.data_report import write_data_report
+from pipeline.data.report.page import write_data_report
+from pipeline.data.report.survey import survey
 from pipeline.params import load_params
-from pipeline.placement import placed, write_text
-from pipeline.survey import survey
+from pipeline.runtime.files import placed, write_text
 from stages.command import run_stage
 
 

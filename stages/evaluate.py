@@ -7,14 +7,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.checkpoints import load_model
-from pipeline.clipsym import best_device
-from pipeline.engine import evaluation_share, gathered
-from pipeline.evaluation import evaluate
-from pipeline.figures import contact_sheet, save_curve
-from pipeline.packing import packed_splits
+from pipeline.data.packed.split import packed_splits
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.figures.pictures import contact_sheet, save_curve
+from pipeline.model.checkpoint import load_model
+from pipeline.model.clipsym import best_device
 from pipeline.params import load_params
-from pipeline.placement import placed, write_text
+from pipeline.processes import evaluation_share, gathered
+from pipeline.runtime.files import placed, write_text
 from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from pipeline.datasets import embedded, own, photos, published
+from pipeline.data.download import published
+from pipeline.data.formats import photos
+from pipeline.data.formats.labelme import own
+from pipeline.data.synthesis import embedded
 from pipeline.params import load_params
-from pipeline.placement import placed
-from pipeline.project import located, project
+from pipeline.params.project import located, project
+from pipeline.runtime.files import placed
 from stages.command import run_stage
 
 

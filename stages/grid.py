@@ -25,7 +25,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from tqdm import tqdm
 
 from pipeline.errors import Interrupted, UserError
-from pipeline.interruption import stop_wish
+from pipeline.runtime.interruption import stop_wish
 from stages.command import run_stage
 from stages.slurm import Queue, setting
 

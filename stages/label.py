@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.datasets.synthetic import read_photographs
+from pipeline.application.detector import Detector, load, parse_view
+from pipeline.data.synthesis.synthetic import read_photographs
 from pipeline.params import load_params
-from pipeline.placement import write_text
-from pipeline.predictor import Detector, load, parse_view
-from pipeline.project import located
+from pipeline.params.project import located
+from pipeline.runtime.files import write_text
 from stages.command import run_stage
 
 

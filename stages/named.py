@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pipeline.errors import ParamsError
 from pipeline.params import load_params
-from pipeline.placement import write_text
-from pipeline.project import located
-from pipeline.values import named_files
+from pipeline.params.project import located
+from pipeline.params.values import named_files
+from pipeline.runtime.files import write_text
 from stages.command import run_stage
 
 FOLDER = Path("data/named")

@@ -4,14 +4,14 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.datasets.catalogue import SPLITS, UNCLIPPED, read, strays
-from pipeline.datasets.findings import Finding
-from pipeline.datasets.own import LEFT_OUT
+from pipeline.data.formats.labelme.own import LEFT_OUT
+from pipeline.data.packed.split import SUFFIX
+from pipeline.data.preparation.catalogue import SPLITS, UNCLIPPED, read, strays
+from pipeline.data.preparation.prepare import pack
+from pipeline.data.reading.findings import Finding
 from pipeline.errors import DataError
-from pipeline.packing import SUFFIX
 from pipeline.params import load_params
-from pipeline.placement import placed
-from pipeline.preparing import pack
+from pipeline.runtime.files import placed
 from stages.command import run_stage
 
 

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from pipeline.model.record import load_record
 from pipeline.params import load_params
-from pipeline.placement import placed, write_text
-from pipeline.records import load_record
-from pipeline.report import write_report
+from pipeline.reporting.report import write_report
+from pipeline.runtime.files import placed, write_text
 from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage
 

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from pipeline.checkpoints import load_model
-from pipeline.clipsym import best_device
-from pipeline.packing import packed_splits
+from pipeline.data.packed.split import packed_splits
+from pipeline.evaluation.robustness import robustness
+from pipeline.model.checkpoint import load_model
+from pipeline.model.clipsym import best_device
 from pipeline.params import load_params
-from pipeline.placement import write_text
-from pipeline.robustness import robustness
+from pipeline.runtime.files import write_text
 from stages.command import run_stage
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.calibration import best_detection_threshold
-from pipeline.checkpoints import load_model, save_model
-from pipeline.clipsym import CLIPSym
-from pipeline.packing import packed_splits
-from pipeline.portable import portable
-from pipeline.predictor import SHIPPED, Detector, parse_view
-from pipeline.records import ModelRecord
+from pipeline.application.detector import SHIPPED, Detector, parse_view
+from pipeline.conversion.portable import portable
+from pipeline.data.packed.split import packed_splits
+from pipeline.model.checkpoint import load_model, save_model
+from pipeline.model.clipsym import CLIPSym
+from pipeline.model.record import ModelRecord
+from pipeline.scoring.threshold import best_detection_threshold
 from stages.command import run_stage
 
 

@@ -6,13 +6,13 @@
 import os
 from pathlib import Path
 
-from pipeline.datasets import own
-from pipeline.datasets.synthetic import generate, read_axes, read_photographs
-from pipeline.packing import SUFFIX
+from pipeline.data.formats.labelme import own
+from pipeline.data.packed.split import SUFFIX
+from pipeline.data.preparation.prepare import pack
+from pipeline.data.synthesis.synthetic import generate, read_axes, read_photographs
 from pipeline.params import load_params
-from pipeline.placement import placed
-from pipeline.preparing import pack
-from pipeline.project import located
+from pipeline.params.project import located
+from pipeline.runtime.files import placed
 from stages.command import run_stage
 
 SPLITS = "train", "val"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.ablation import cell_names, preset_table, readable, to_latex
 from pipeline.errors import DataError
+from pipeline.figures.tables import to_markdown
 from pipeline.params import load_params
-from pipeline.placement import placed, write_text
-from pipeline.tables import to_markdown
+from pipeline.reporting.presets import cell_names, preset_table, readable, to_latex
+from pipeline.runtime.files import placed, write_text
 from stages.command import run_stage
 
 NOTE = """

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline.calibration import detection_threshold
-from pipeline.packing import packed_splits
+from pipeline.data.packed.split import packed_splits
 from pipeline.params import load_params
-from pipeline.training import train
+from pipeline.scoring.threshold import detection_threshold
+from pipeline.training.loop import train
 from stages.command import run_stage
 
 

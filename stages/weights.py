@@ -5,9 +5,9 @@
 
 from pathlib import Path
 
-from pipeline.packing import packed_splits
+from pipeline.data.packed.split import packed_splits
 from pipeline.params import load_params
-from pipeline.training import train
+from pipeline.training.loop import train
 from stages.command import run_stage
 
 

@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder with recorded outputs of the released code (default: tests/golden)",
     )
-    parser.addoption("--kills", type=int, default=1, help="random moments at which tests/test_kills.py kills a stage")
+    parser.addoption("--kills", type=int, default=1, help="random moments at which test_kills.py kills a stage")
 
 
 @pytest.fixture(scope="session")

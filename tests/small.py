@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.changes import changed
+from pipeline.params.changes import changed
 
 CHANGES = [
     "backbone=tiny",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.cli import main
 from stages.command import run_stage
-from tests.test_checkpoints import saved, tiny
+from tests.model.test_checkpoint import saved, tiny
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.annotations import Annotation, ReflectionAxis
-from pipeline.backbones.tower import IMAGENET
-from pipeline.datasets import dendi
-from pipeline.datasets.images import read_photograph
-from pipeline.decoder import Decoder, from_released
+from pipeline.data.formats import dendi
+from pipeline.data.packed.targets import blurred, mask, reflection_instances, rotation_orders, scaled, unscaled_target
+from pipeline.data.reading.images import read_photograph
 from pipeline.geometry import Letterbox
-from pipeline.loss import alpha_focal
-from pipeline.schedules import factor
+from pipeline.model.backbones.tower import IMAGENET
+from pipeline.model.decoder import Decoder, from_released
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
-from pipeline.targets import blurred, mask, reflection_instances, rotation_orders, scaled, unscaled_target
+from pipeline.training.loss import alpha_focal
+from pipeline.training.schedules import factor
 
 SIZE = 417
 TASKS = ("reflection", "rotation")

@@ -7,17 +7,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.checkpoints import load_model
-from pipeline.engine import start
-from pipeline.loading import ALL, TrainingSet, epoch_batches, training_batches
-from pipeline.optimiser import build_optimiser
-from pipeline.packing import TargetSplit
-from pipeline.prediction import heat_maps
-from pipeline.resumption import Checkpoint
-from pipeline.run import Run
-from pipeline.trainer import balanced_alpha
-from pipeline.training import first_batches, new_model, train
-from tests.test_training import PARAMS, SIZE, history, params, split
+from pipeline.data.packed.split import TargetSplit
+from pipeline.model.checkpoint import load_model
+from pipeline.processes import ALL, start
+from pipeline.scoring.prediction import heat_maps
+from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
+from pipeline.training.loop import first_batches, new_model, train
+from pipeline.training.optimiser import build_optimiser
+from pipeline.training.resume import Checkpoint
+from pipeline.training.state import Run
+from pipeline.training.trainer import balanced_alpha
+from tests.training.test_loop import PARAMS, SIZE, history, params, split
 
 
 def options(backbone="tiny", prompts=None, decoder=None, entry=None, **recipe):

@@ -16,13 +16,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipeline.engine import end_with_parent
-from pipeline.loading import Share, TrainingSet, epoch_batches, training_batches
-from pipeline.packing import PackedSplit
-from pipeline.trainer import Trainer
-from pipeline.training import train
+from pipeline.data.packed.split import PackedSplit
+from pipeline.processes import Share, end_with_parent
+from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
+from pipeline.training.loop import train
+from pipeline.training.trainer import Trainer
 from stages import evaluate
-from tests.test_training import history, params, split
+from tests.training.test_loop import history, params, split
 
 PROJECT = Path(__file__).parents[1]
 RECIPE = {"epochs": 4, "batch": 4, "validate_every": 1}
@@ -37,8 +37,9 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from pipeline import engine, run, trainer, training
-from pipeline.packing import PackedSplit
+from pipeline import processes
+from pipeline.training import loop, state, trainer
+from pipeline.data.packed.split import PackedSplit
 from pipeline.params import Params
 from stages import evaluate
 from stages.command import run_stage
@@ -46,7 +47,7 @@ from stages.command import run_stage
 def main(root, launcher, *jobs):
     torch.set_num_threads(1)
     if launcher == "fabric":  # as on a machine with two GPUs
-        engine.own_devices = lambda: 2
+        processes.own_devices = lambda: 2
     for job in jobs:
         folder = Path(root) / job
         os.chdir(folder)
@@ -55,10 +56,10 @@ def main(root, launcher, *jobs):
             evaluate.main("mixed")
             continue
         if job in ("interrupted", "failing"):
-            run.Run.update = stopping(job, run.Run.update)
+            state.Run.update = stopping(job, state.Run.update)
         params = Params.model_validate_json((folder / "params.json").read_text())
         splits = [[PackedSplit(Path(root) / f"dendi-{s}/packed.safetensors", "reflection")] for s in ("train", "val")]
-        training.train(params, *splits, folder / "out")
+        loop.train(params, *splits, folder / "out")
 
 def stopping(job, update):
     def stop(self):

@@ -10,10 +10,10 @@ from PIL import Image
 from skimage import data
 
 from pipeline import load
-from pipeline.checkpoints import load_model, save_model
-from pipeline.datasets import own
+from pipeline.application.detector import parse_view
+from pipeline.data.formats.labelme import own
 from pipeline.errors import CheckpointError, UserError
-from pipeline.predictor import parse_view
+from pipeline.model.checkpoint import load_model, save_model
 from stages import label, ship, synthesize, weights
 from tests.project import PROJECT
 

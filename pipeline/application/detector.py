@@ -1,0 +1,259 @@
+"""Images -> heat maps, reflection axes and rotation centres: the public entry.
+
+    from pipeline import detect, load
+    found = detect("photograph.jpg")            # by the weights that come with the package
+    found.axes, found.heatmap, found.overlay()
+    detector = load("rotation", weights="models/main/model.safetensors", device="cuda")
+    for found in detector.stream(paths, batch=16): ...
+
+Coordinates: x right, y down, in pixels of the image as it is seen (turned as its EXIF orientation says).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_photograph
+from pipeline.detection.axes import DetectedAxis, DetectedCentre, find_axes, find_centres
+from pipeline.errors import CheckpointError, DataError, UserError
+from pipeline.geometry import Letterbox
+from pipeline.model.backbones.weights import is_pytorch, is_safetensors
+from pipeline.model.checkpoint import load_model
+from pipeline.model.clipsym import CLIPSym, best_device
+from pipeline.model.record import ModelRecord
+from pipeline.params.choices import Precision, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHIPPED = Path(__file__).parents[1] / "weights"  # lite_TASK.safetensors
+UNKNOWN_THRESHOLD = 0.5  # for checkpoints of before a detection threshold was stored, and short runs' of the ablation
+AXIS, CENTRE = (60, 230, 90), (255, 70, 200)  # green, pink
+ROWS = 256  # of an overlay, drawn at a time
+ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was found in one image.
+
+    `heatmap`: float32 [H, W] in 0..1 at native size, read-only: the probability of a reflection axis, or of a rotation
+    centre. `axes` or `centres`, by `task`: those with a score of `threshold` or more, the best first. `score`: of the
+    best one whatever the threshold, 0 where there is none. `image`: uint8 RGB [H, W, 3], read-only.
+    """
+
+    task: Task
+    heatmap: np.ndarray = field(repr=False, compare=False)
+    axes: tuple[DetectedAxis, ...]
+    centres: tuple[DetectedCentre, ...]
+    score: float
+    threshold: float
+    image: np.ndarray = field(repr=False, compare=False)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether anything was found."""
+        return bool(self.axes or self.centres)
+
+    def above(self, threshold: float) -> "Detection":
+        """The same without the axes or centres of a lower score."""
+        axes, centres = (tuple(m for m in marks if m.score >= threshold) for marks in (self.axes, self.centres))
+        return replace(self, axes=axes, centres=centres, threshold=threshold)
+
+    def to_dict(self) -> dict:
+        """Plain numbers and lists: everything but the heat map and the image."""
+        height, width = self.heatmap.shape
+        return {
+            "task": self.task, "width": width, "height": height, "symmetric": self.symmetric, "score": self.score,
+            "threshold": self.threshold,
+            "axes": [asdict(axis) for axis in self.axes], "centres": [asdict(centre) for centre in self.centres],
+        }  # fmt: skip
+
+    def to_json(self) -> str:
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row for each axis or centre: `kind` and its fields."""
+        import pandas as pd  # here: the command line does without
+
+        rows = [{"kind": "axis", **asdict(axis)} for axis in self.axes]
+        rows += [{"kind": "centre", **asdict(centre)} for centre in self.centres]
+        columns = (
+            ["kind", "x1", "y1", "x2", "y2", "score"]
+            if self.task == "reflection"
+            else ["kind", "x", "y", "score", "fold"]
+        )
+        return pd.DataFrame(rows, columns=columns)
+
+    def overlay(self, heat: bool = True) -> Image.Image:
+        """The image under its heat map, with axes in green and centres as pink crosses."""
+        picture = Image.fromarray(self.image)
+        for top in range(
+            0, len(self.image) if heat else 0, ROWS
+        ):  # floats of the whole would take ten times its memory
+            weight = 0.75 * self.heatmap[top : top + ROWS, :, None]
+            pixels = self.image[top : top + ROWS] * (1 - weight) + weight * np.array([255, 60, 0])
+            picture.paste(Image.fromarray(pixels.astype(np.uint8)), (0, top))
+        draw, unit = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 250))
+        for axis in self.axes:
+            draw.line([axis.x1, axis.y1, axis.x2, axis.y2], fill=AXIS, width=2 * unit)
+        for centre in self.centres:
+            x, y, arm = centre.x, centre.y, 6 * unit
+            draw.line([x - arm, y, x + arm, y], fill=CENTRE, width=2 * unit)
+            draw.line([x, y - arm, x, y + arm], fill=CENTRE, width=2 * unit)
+        return picture
+
+
+class Detector:
+    """A model that looks at images of any size. May be called from several threads at once.
+
+    `source`: the file that it was read from, if any.
+    """
+
+    def __init__(self, model: CLIPSym, record: ModelRecord, source: Path | None = None) -> None:
+        self.model, self.record, self.source = model, record, source
+        self.task, self.size = record.params.task, record.params.chosen.input_size
+        self.views = record.views or ((self.size, False), (self.size, True))
+        known = record.detection_threshold
+        self.threshold = UNKNOWN_THRESHOLD if known is None else known
+
+    def info(self) -> dict:
+        """What the model is: plain numbers and lists."""
+        params, parameters = self.record.params, sum(p.numel() for p in self.model.parameters())
+        return {
+            "task": self.task, "backbone": params.backbone, "input_size": self.size, "views": self.views,
+            "parameters": parameters,
+            "decoder": params.decoder.model_dump(mode="json"), "prompts": self.record.prompts,
+            "threshold": self.threshold, "threshold_known": self.record.detection_threshold is not None,
+            "validation_f1": self.record.validation_f1, "epoch": self.record.epoch,
+            "portable": self.record.portable, "train": params.train.model_dump(mode="json"),
+        }  # fmt: skip
+
+    def detect(self, image: ImageLike, threshold: float | None = None) -> Detection:
+        """Look at one image: a path, an open file, a PIL image, or an array [H, W] or [H, W, 1 or 3 or 4].
+
+        Arrays hold uint8, uint16, bool or floats in 0..1; a fourth channel is opacity. All ways in decode alike.
+
+        `threshold`: the least score of an axis or centre, 0..1; by default the best on the validation images. Raises
+        DataError for what is not an image.
+        """
+        return next(self.stream([image], threshold=threshold))
+
+    def stream(
+        self, images: Iterable[ImageLike], batch: int = 1, threshold: float | None = None
+    ) -> Iterator[Detection]:
+        """Look at many images, `batch` at a time; the results come in their order."""
+        images = iter(images)
+        while some := [pixels_of(image) for image in islice(images, batch)]:
+            for pixels, heatmap in zip(some, self.heat_maps(some)):
+                yield self._found(pixels, heatmap, self.threshold if threshold is None else threshold)
+
+    @torch.inference_mode()
+    def heat_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over the views."""
+        total: list[torch.Tensor] = []
+        for size in dict.fromkeys(size for size, _ in self.views):
+            seen = self._seen(images, size, [mirrored for of, mirrored in self.views if of == size])
+            total = [before.add_(now) for before, now in zip(total, seen)] if total else seen  # they are large
+        means = [sums.div_(len(self.views)).numpy() for sums in total]
+        if not all(np.isfinite(mean).all() for mean in means):
+            raise CheckpointError(f"the model's heat map is not finite in {self.model.precision}; fp32 has more room")
+        return means
+
+    def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
+        """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
+        boxes = [Letterbox(*image.shape[:2], size) for image in images]
+        squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
+        x = torch.from_numpy(squares).to(self.model.device).permute(0, 3, 1, 2).float() / 255
+        maps = sum(self.model(x.flip(3)).sigmoid().flip(3) if flip else self.model(x).sigmoid() for flip in flips)
+        return [box.native(map_) for box, map_ in zip(boxes, maps[:, 0].float().cpu())]
+
+    def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:
+        axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
+        centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
+        heatmap.setflags(write=False)
+        score = max((mark.score for mark in (*axes, *centres)), default=0.0)
+        return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
+
+
+@torch.inference_mode(False)  # the model is the same wherever it is loaded
+def load(
+    task: Task = "reflection",
+    weights: str | Path | None = None,
+    device: str | torch.device | None = None,
+    precision: Precision = "fp32",
+    prompts: Sequence[str] | None = None,
+) -> Detector:
+    """A detector with the weights that come with the package, or with those of a file.
+
+    weights: a checkpoint of the train stage, or one of the released CLIPSym's code, told apart by content; of `task`
+    device: as PyTorch names it; by default the GPU where there is one
+    precision: of the products: fp32, bf16 or fp16
+    prompts: those that a released CLIPSym was trained with, in their order, where its file does not hold them
+
+    Raises UserError, a CheckpointError in most cases.
+    """
+    path = SHIPPED / f"lite_{task}.safetensors" if weights is None else Path(weights)
+    model, record = _loaded(path, task, prompts)
+    if record.params.task != task:
+        raise CheckpointError(f"{path}: its task is {record.params.task}, not {task}")
+    model.precision = precision
+    return Detector(model.to(device or best_device()), record, path)
+
+
+def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
+    released = path.is_file() and not is_safetensors(path) and (is_pytorch(path) or path.suffix in (".pt", ".pth"))
+    if released:
+        from pipeline.conversion.released import load_released, released_params  # here: open_clip takes a second or two
+
+        return load_released(path, released_params(task), prompts)
+    if prompts is not None:
+        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym needs them given")
+    return load_model(path)
+
+
+@cache
+def shipped(task: Task) -> Detector:
+    """The detector with the weights that come with the package, loaded once."""
+    return load(task)
+
+
+def detect(image: ImageLike, task: Task = "reflection", threshold: float | None = None) -> Detection:
+    """Look at one image with the weights that come with the package; see `Detector.detect`."""
+    return shipped(task).detect(image, threshold)
+
+
+def pixels_of(image: ImageLike) -> np.ndarray:
+    """uint8 RGB [H, W, 3], read-only, as the image wants to be seen. Raises DataError for what is not an image."""
+    if isinstance(image, (str, Path)):
+        return read_photograph(Path(image)).turned()
+    if isinstance(image, Image.Image):
+        return pixels_of_image(image)
+    if isinstance(image, np.ndarray):
+        return pixels_of_array(image)
+    if hasattr(image, "read"):
+        return read_photograph(image).turned()
+    raise DataError(f"expected a path, an open file, a PIL image or an array, got {type(image).__name__}")
+
+
+def parse_view(text: str) -> tuple[int, bool]:
+    """A view's size in pixels, and whether it is of the mirror image, from SIZE or SIZE:mirrored. Raises UserError."""
+    size, _, how = text.partition(":")
+    if not size.isdecimal() or how not in ("", "mirrored"):
+        raise UserError(f"{text}: expected a view as SIZE or SIZE:mirrored")
+    return int(size), bool(how)
+
+
+def _shrunk(image: np.ndarray, box: Letterbox) -> np.ndarray:
+    """uint8 [*box.content, 3], with anti-aliasing: camera pictures are ten times as large as the model's input."""
+    height, width = box.content
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

@@ -1,0 +1,138 @@
+"""Training images from any folder of photographs: composites, with LabelMe's JSON beside each.
+
+Photographs lend content and backdrops; what is marked comes from geometry, or was found in them before. Image i
+follows from the seed, its part and i, whatever the number of processes. No photograph serves both training and
+validation.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from pipeline.annotations import ReflectionAxis
+from pipeline.data.formats.labelme import shapes as labelme
+from pipeline.data.reading.files import pictures, read_json
+from pipeline.data.reading.images import read_photograph
+from pipeline.data.synthesis.backdrops import Backdrops
+from pipeline.data.synthesis.composites import QUALITY, Recipe, compose, source
+from pipeline.errors import DataError
+from pipeline.params.choices import Task
+
+Named = dict[str, np.ndarray]  # photographs, uint8 [height, width, 1 or 3], by their path within the folder
+
+FEWEST = 20  # photographs
+VALIDATION = 0.05  # share of the photographs
+DOUBT = 0.8  # of the score from which a found axis counts; below, there is none
+BARE = 0.3  # share of images that are whole photographs, where their axes are known
+ASPECTS = (1, 4 / 3, 3 / 2, 8 / 7)  # longer side / shorter side
+
+# Backdrops are close crops, in which few whole things remain that are symmetric and not marked.
+RECIPES: dict[Task, Recipe] = {
+    "reflection": Recipe(
+        mirrors=(0, 1, 1, 1, 1, 2, 2, 3, 4), rotations=(0, 0, 0, 0, 0, 0, 0, 1), dihedral=0.7,
+        scenes=0.15, water=0.35, upright=0.75, extent=(0.15, 0.98), backdrop=(0.3, 0.75),
+        profiles=0.45, silhouettes=0.35, aligned=0.6, feathered=0.25, bend=0.25, clutter=(0, 0, 1, 2, 3), styles=0.25,
+    ),
+    "rotation": Recipe(
+        mirrors=(0, 0, 1), rotations=(0, 1, 1, 1, 1, 2, 2, 3), dihedral=0.5, continuous=0.25,
+        upright=0.75, extent=(0.2, 0.98), backdrop=(0.3, 0.75),
+        profiles=0.5, aligned=0.6, bend=0.1, clutter=(0, 0, 1, 2), styles=0.25,
+    ),
+}  # fmt: skip
+
+
+def generate(
+    photographs: list[np.ndarray],
+    folder: Path,
+    task: Task,
+    count: int,
+    size: int,
+    seed: int,
+    workers: int,
+    backdrops: Backdrops | None = None,
+) -> None:
+    """Write `count` images, the longer side `size` pixels, and their marks into `folder`, which exists.
+
+    `backdrops`: those photographs whose axes are known; then a share of the images are whole photographs. By default
+    all, without axes.
+    """
+    recipe = replace(RECIPES[task], bare=BARE if backdrops else 0.0)
+    backdrops = backdrops or Backdrops(photographs)
+    images = _Composites(photographs, backdrops, folder, task, recipe, count, size, seed)
+    for _ in tqdm(DataLoader(images, batch_size=None, num_workers=workers), desc=f"{task} {folder.name}", unit="image"):
+        pass
+
+
+def read_photographs(folder: Path) -> tuple[Named, Named]:
+    """The photographs in a folder and below, apart for training and validation, whatever the seed.
+
+    Raises DataError where there are fewer than 20, or one is damaged.
+    """
+    refused: list[str] = []
+    paths = pictures(folder, refused)
+    if refused and folder.is_dir():
+        raise DataError("\n".join(refused))
+    if len(paths) < FEWEST:
+        raise DataError(f"{folder}: expected a folder of {FEWEST} photographs or more, found {len(paths)}")
+    shuffled = [paths[n] for n in np.random.default_rng(0).permutation(len(paths))]
+    apart = max(1, round(VALIDATION * len(paths)))
+
+    def read(some: list[Path]) -> Named:
+        shown = tqdm(some, desc="photographs", unit="image")
+        return {
+            str(path.relative_to(folder)): source(Image.fromarray(read_photograph(path).turned())) for path in shown
+        }
+
+    return read(shuffled[apart:]), read(shuffled[:apart])
+
+
+def read_axes(path: Path, photographs: Named, least: float) -> Backdrops:
+    """The photographs with the axes found in them before, {name: [[x1, y1, x2, y2, score], ...]} in a JSON file.
+
+    An axis counts with a score of `least` or more; photographs with one that is nearly as good are left out, as it is
+    in doubt. Raises DataError where the file is not of this form or lacks a photograph, or all are in doubt.
+    """
+    found = read_json(path)
+    try:
+        axes = {name: [axis for axis in found[name] if axis[4] > DOUBT * least] for name in photographs}
+        sure = [name for name, some in axes.items() if all(axis[4] >= least for axis in some)]
+        marks = [[ReflectionAxis(*axis[:4]) for axis in axes[name]] for name in sure]
+    except (KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{path}: expected {{photograph: [[x1, y1, x2, y2, score], ...]}} for all of them: {error!r}"
+        ) from None
+    if not sure:
+        raise DataError(f"{path}: every photograph has an axis of a score between {DOUBT * least:g} and {least:g}")
+    return Backdrops([photographs[name] for name in sure], marks)
+
+
+@dataclass(frozen=True)
+class _Composites(Dataset):
+    photographs: Sequence[np.ndarray]
+    backdrops: Backdrops
+    folder: Path
+    task: Task
+    recipe: Recipe
+    count: int
+    size: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> int:
+        rng = np.random.default_rng((self.seed, *f"{self.task}/{self.folder.name}".encode(), number))
+        shape = [self.size, round(self.size / rng.choice(ASPECTS))]
+        rng.shuffle(shape)
+        pixels, annotation = compose(rng, self.photographs, self.backdrops, tuple(shape), self.recipe)
+        path = self.folder / f"{number:06}.jpg"
+        Image.fromarray(pixels).save(path, quality=QUALITY)
+        content = labelme.content(annotation, path.name, shape[0], shape[1])
+        path.with_suffix(".json").write_text(json.dumps(content) + "\n")
+        return number

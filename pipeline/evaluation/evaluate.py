@@ -1,0 +1,91 @@
+"""A model on one test set: F1, baselines beside it, the precision-recall curve and overlays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pipeline.data.packed.split import PackedSplit
+from pipeline.figures.pictures import overlay
+from pipeline.model.clipsym import CLIPSym
+from pipeline.processes import ALL, Share
+from pipeline.scoring.baselines import centre_map, random_map
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
+from pipeline.scoring.prediction import heat_maps
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts of a model and of the two baselines over one test set, and pictures of some of its images.
+
+    `overlays`: number of the image -> its name, uint8 RGB [H, 2 W + gap, 3], the truth beside the heat map.
+    """
+
+    images: int
+    model: F1Counts
+    random: F1Counts
+    centre: F1Counts
+    overlays: dict[int, tuple[str, np.ndarray]]
+
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        """The evaluation of both shares together."""
+        return Evaluation(
+            self.images + other.images,
+            self.model + other.model,
+            self.random + other.random,
+            self.centre + other.centre,
+            self.overlays | other.overlays,
+        )
+
+    @property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The overlays by name, in the order of the images."""
+        return dict(self.overlays[number] for number in sorted(self.overlays))
+
+    def summary(self, validation_threshold: float) -> dict[str, float | int | None]:
+        """The numbers that Git keeps, F1 in 0..1; F1 is None where the set has no ground truth."""
+        counts, best = self.model, self.model.best
+        if best is None:
+            return {"images": self.images, "max_f1": None}
+        chosen = int(np.abs(THRESHOLDS - validation_threshold).argmin())
+        return {
+            "images": self.images,
+            "max_f1": float(counts.f1[best]),
+            "precision": float(counts.precision[best]),
+            "recall": float(counts.recall[best]),
+            "threshold": float(THRESHOLDS[best]),
+            "f1_at_validation_threshold": float(counts.f1[chosen]),
+            "validation_threshold": float(THRESHOLDS[chosen]),
+            "random_map_f1": float(self.random.f1.max()),
+            "centre_map_f1": float(self.centre.f1.max()),
+        }
+
+    def curve(self) -> pd.DataFrame:
+        """One row for each of the 100 thresholds."""
+        counts = self.model
+        return pd.DataFrame(
+            {"threshold": THRESHOLDS, "precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+        )
+
+
+def evaluate(
+    model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int, seed: int, share: Share = ALL
+) -> Evaluation:
+    """Score the model on the samples of these splits, or a share of them, and draw `gallery` of all, evenly spread."""
+    images = sum(len(split) for split in splits)
+    drawn = set(np.linspace(0, images - 1, min(gallery, images)).round().astype(int))
+    counts, random, centre, overlays = F1Counts.zero(), F1Counts.zero(), F1Counts.zero(), {}
+    first, done = 0, 0  # number of a split's first image
+    for split in splits:
+        for number, heat_map in heat_maps(model, split, batch, split.dataset, share):
+            truth, position = split.mask(number), first + number
+            noise = random_map(*truth.shape, np.random.default_rng((seed, position)))  # whoever draws it
+            counts += count(heat_map, truth)
+            random += count(noise, truth)
+            centre += count(centre_map(*truth.shape, split.task), truth)
+            if position in drawn:
+                picture = overlay(split.native_image(number), heat_map, truth, split.task)
+                overlays[position] = split.name(number), picture
+            done += 1
+        first += len(split)
+    return Evaluation(done, counts, random, centre, overlays)

@@ -1,0 +1,82 @@
+"""The rotation-equivariant upsampler (paper section 3.3), of escnn's steerable convolutions."""
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.model.upsampler import LiftedUpsampler
+from pipeline.params.choices import Group
+
+with warnings.catch_warnings():
+    # Without py3nj escnn computes SO(3) coefficients numerically; nothing here uses SO(3).
+    warnings.filterwarnings("ignore", message="`py3nj` package not found")
+    from escnn import gspaces
+    from escnn import nn as enn
+    from escnn.group import _numerical
+
+# D groups: scikit-learn's SVD refuses the np.matrix that escnn hands it; without it escnn takes SciPy's.
+_numerical.randomized_svd = None
+
+
+class SteerableConv(nn.Module):
+    """A 3x3 convolution between fields whose state is its weights and bias, in training and evaluation alike.
+
+    `basis`, [B, o, i, 9], holds the filters between one field and another that commute with the group. escnn makes it
+    and the first weights; of its modules nothing is kept, because they cannot be pickled, share one basis, and store
+    the expanded filter in evaluation mode, so that checkpoints of one mode fail in the other. Here the filter is
+    expanded from the weights when they have changed since the last call, and always when gradients are wanted.
+    """
+
+    def __init__(self, in_type: enn.FieldType, out_type: enn.FieldType) -> None:
+        super().__init__()
+        made = enn.R2Conv(in_type, out_type, kernel_size=3, padding=1, recompute=True)  # recompute: a basis of its own
+        (block,) = (module for name, module in made.basisexpansion.named_children() if name.startswith("block"))
+        self.fields = len(out_type), len(in_type)
+        self.bias, self.weights = made.bias, made.weights
+        self.register_buffer("basis", block.sampled_basis, persistent=False)  # it follows from the group
+        self.register_buffer("bias_expansion", made.bias_expansion, persistent=False)
+        self._cached: tuple[tuple, tuple[torch.Tensor, torch.Tensor]] | None = None
+
+    def __getstate__(self) -> dict:
+        """What a copy or another process needs."""
+        return {**self.__dict__, "_cached": None}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, h, w] -> [B, C', h, w], plain tensors whose channels are those of the field types."""
+        return F.conv2d(x, *self.expanded(), padding=1)
+
+    def expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The filter [C', C, 3, 3] and the bias [C'] of the equivalent plain convolution, in the weights' precision."""
+        with torch.autocast(self.weights.device.type, enabled=False):
+            if torch.is_grad_enabled():
+                return self._expanded()
+            state = tuple((p.data_ptr(), p._version, p.device, p.dtype) for p in self.parameters())
+            if self._cached is None or self._cached[0] != state:
+                self._cached = state, self._expanded()
+            return self._cached[1]
+
+    def _expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        out_fields, in_fields = self.fields
+        between = torch.einsum("boip,kb->koip", self.basis, self.weights.view(-1, len(self.basis)))
+        filters = between.unflatten(0, (out_fields, in_fields)).transpose(1, 2)  # [fields', o, fields, i, 9]
+        return filters.flatten(2, 3).flatten(0, 1).unflatten(2, (3, 3)), self.bias_expansion @ self.bias
+
+
+def equivariant_upsampler(width: int, group: Group, layers: int) -> LiftedUpsampler:
+    """Turning its input by an angle of the group turns the output, exactly for multiples of 90 degrees."""
+    space = group_space(group)
+    scalar, regular = space.trivial_repr, space.regular_repr
+    fields = [enn.FieldType(space, (width >> halved) * [regular]) for halved in range(layers + 1)]
+    return LiftedUpsampler(
+        SteerableConv(enn.FieldType(space, width * [scalar]), fields[0]),
+        [SteerableConv(*fields[k : k + 2]) for k in range(layers)],
+        SteerableConv(fields[-1], enn.FieldType(space, [scalar])),
+    )
+
+
+def group_space(group: Group) -> gspaces.GSpace2D:
+    """`CN`: N rotations; `DN`: N rotations and the reflections."""
+    order = int(group[1:])
+    return gspaces.rot2dOnR2(order) if group[0] == "C" else gspaces.flipRot2dOnR2(order)

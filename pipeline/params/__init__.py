@@ -1,0 +1,13 @@
+"""The parameters: params.yaml, checked, as frozen objects."""
+
+from pipeline.params.changes import changed
+from pipeline.params.schema import (
+    BackboneParams,
+    DecoderParams,
+    Params,
+    PromptParams,
+    TrainParams,
+    load_params,
+)
+
+__all__ = ["BackboneParams", "DecoderParams", "Params", "PromptParams", "TrainParams", "changed", "load_params"]

@@ -1,0 +1,81 @@
+"""The report: one Markdown page with tables and pictures, from what the other stages left."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.figures.tables import to_markdown
+from pipeline.model.record import ModelRecord
+from pipeline.params import Params
+from pipeline.reporting.presets import preset_table, readable
+from pipeline.reporting.published import PUBLISHED
+from pipeline.reporting.tables import main_table, robustness_table
+
+EMBEDDED_NOTE = (
+    "**Not comparable with published figures.** The data are miniature copies, made from photographs of installed "
+    "packages by mirroring and rotating their content; `photos` are real photographs, but few. The published figures "
+    "further down are of the real DENDI, SDRW and LDRS, and of a ViT-B/16 trained on GPUs."
+)
+PUBLISHED_NOTE = (
+    "Comparable with the published column where the backbone is `clip`, the decoder's width 64, the prompts 25 of 4 "
+    "words, and the training sets are the paper's: DENDI for DENDI; NYU, LDRS and SDRW for SDRW, LDRS and mixed."
+)
+
+
+def write_report(
+    params: Params,
+    record: ModelRecord,
+    summaries: dict[str, dict[str, dict]],
+    transformed: dict[str, dict[str, float | None]],
+    cells: list[dict],
+    evaluation: Path,
+    folder: Path,
+) -> None:
+    """Write `report.md`, the tables as CSV and copies of the pictures into `folder`.
+
+    `evaluation` holds one folder a test set with `pr.png` and `gallery.png`; `summaries` are by test set and task,
+    `transformed` by transformation; `cells` are the scores of the grid.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    comparable = params.data == "published"
+    scores, grid = main_table(summaries, comparable), preset_table("grid", cells)
+    scores.to_csv(folder / "f1.csv", index=False)
+    grid.to_csv(folder / "ablation.csv")
+    PUBLISHED.to_csv(folder / "published.csv")
+    (folder / "f1.md").write_text(to_markdown(scores) + "\n")
+    parts = [
+        f"# CLIPSym: {params.task} on {params.data} data",
+        f"Backbone `{params.backbone}` at {params.chosen.input_size} px, prompts `{params.prompts.kind}` "
+        f"({len(record.prompts)}), {params.decoder.upsampler} upsampler ({params.decoder.group}), decoder width "
+        f"{params.decoder.width}. Best epoch {record.epoch} of {params.train.epochs}, validation F1 "
+        f"{100 * record.validation_f1:.1f} (mean over data sets).",
+        "## F1 by test set, in per cent",
+        to_markdown(scores),
+        PUBLISHED_NOTE if comparable else EMBEDDED_NOTE,
+        "`max F1` picks the threshold on the test set, as all published tables do; the column beside it takes the "
+        "threshold that was best on validation. `random map` and `centre map` look at no image: smooth noise, and a "
+        "map that falls off from the vertical centre line (rotation: from the centre).",
+        "## Prompts",
+        "\n".join(f"- {prompt}" for prompt in record.prompts) or "none",
+        "## Ablation on DENDI, in per cent",
+        to_markdown(readable(grid)),
+        f"Short runs: {params.ablation.epochs} epochs at {params.ablation.input_size} px, one seed, so that small "
+        "differences mean nothing. The columns on turned images are explained under the next heading; here they are "
+        "of some of the test images. `dvc repro ablation/dvc.yaml` runs the ablations of the paper with several seeds.",
+        "## Robustness and consistency, in per cent",
+        to_markdown(robustness_table(transformed)),
+        "The images and their truth are turned by up to 45 degrees at random, by a quarter turn, or mirrored. "
+        "`inconsistency` is 1 - F1 between T model(x) and model(T x), both thresholded as on validation; `mean "
+        "difference` is that of their probabilities; 0 is best. The published figures, of the real DENDI under random "
+        "turns and by a formula that was not published: F1 59.7, consistency 0.082; with the plain upsampler 58.3 and "
+        "0.093.",
+        "## Published figures, in per cent",
+        to_markdown(PUBLISHED.reset_index()),
+        "## What the model sees",
+        "Left: the photograph with the truth in green. Right: the heat map over it.",
+    ]
+    for test_set in scores["test set"]:
+        for picture in ("gallery.png", "pr.png"):
+            shutil.copyfile(evaluation / test_set / picture, folder / f"{test_set}-{picture}")
+        parts.append(f"### {test_set}\n\n![overlays of {test_set}]({test_set}-gallery.png)\n\n"
+                     f"![precision and recall of {test_set}]({test_set}-pr.png)")  # fmt: skip
+    (folder / "report.md").write_text("\n\n".join(parts) + "\n")

@@ -1,0 +1,43 @@
+"""Tables of the report: our figures, and the published ones beside them. F1 in per cent."""
+
+import pandas as pd
+
+from pipeline.reporting.published import published
+
+
+def main_table(summaries: dict[str, dict[str, dict]], comparable: bool) -> pd.DataFrame:
+    """One row a test set that has ground truth, from {set: {task: summary of pipeline.evaluation.evaluate}}.
+
+    `comparable`: put CLIPSym's published figures beside ours; only right on the published data.
+    """
+    rows = []
+    for test_set, by_task in summaries.items():
+        for task, summary in by_task.items():
+            if summary["max_f1"] is not None:
+                rows.append(
+                    {
+                        "test set": test_set,
+                        "task": task,
+                        "images": summary["images"],
+                        "max F1": 100 * summary["max_f1"],
+                        "F1 at validation threshold": 100 * summary["f1_at_validation_threshold"],
+                        "random map": 100 * summary["random_map_f1"],
+                        "centre map": 100 * summary["centre_map_f1"],
+                    }
+                    | ({"published CLIPSym": published("CLIPSym", test_set, task)} if comparable else {})
+                )
+    return pd.DataFrame(rows)
+
+
+def robustness_table(summaries: dict[str, dict[str, float | None]]) -> pd.DataFrame:
+    """One row a transformation, from the summaries of pipeline.evaluation.robustness."""
+    headings = {
+        "max_f1": "max F1",
+        "f1_at_threshold": "F1 at validation threshold",
+        "model_disagreement": "inconsistency",
+        "model_mean_difference": "mean difference",
+        "decoder_disagreement": "inconsistency of the decoder",
+        "decoder_mean_difference": "its mean difference",
+    }
+    table = 100 * pd.DataFrame(summaries, dtype=float).T[list(headings)]
+    return table.rename(columns=headings).rename_axis("DENDI's test images").reset_index()

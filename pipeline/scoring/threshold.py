@@ -1,0 +1,65 @@
+"""The score from which a detected axis or centre counts: the best on validation images, for each trained model anew.
+
+A threshold for pixels says nothing of it: the score of an axis is a mean along a segment.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pipeline.annotations import Annotation
+from pipeline.data.packed.split import PackedSplit, evaluation_images
+from pipeline.detection.axes import find_axes, find_centres
+from pipeline.model.clipsym import CLIPSym
+from pipeline.params.choices import Task
+from pipeline.scoring.matching import best_threshold, marked
+
+MOST = 200  # images looked at; more would hardly move the threshold
+
+
+def detection_threshold(model: CLIPSym, validation: Sequence[PackedSplit]) -> float | None:
+    """The threshold of a model in evaluation mode, on validation images of one task; says what was found.
+
+    Each data set has the same share of at most 200 images, evenly spread. None where nothing that is found is right.
+    """
+    task = validation[0].task
+    few = [
+        PackedSplit(split.path, task, split.chosen).excerpt(_evenly(len(split), MOST // len(validation)))
+        for split in validation
+    ]
+    return best_detection_threshold(_heat_maps(model, few), task)
+
+
+def best_detection_threshold(images: Iterable[tuple[Annotation, np.ndarray]], task: Task) -> float | None:
+    """The threshold at which what is found in heat maps, float [H, W], agrees best with what is marked in the images.
+
+    None where nothing that is found is right; says which, and how well they agree.
+    """
+    find = find_axes if task == "reflection" else find_centres
+    pairs = [(find(heat_map), marked(annotation, task), max(heat_map.shape)) for annotation, heat_map in images]
+    threshold, f1 = best_threshold(pairs)
+    marks = sum(len(marks) for _, marks, _ in pairs)
+    what = f"{marks} {'axes' if task == 'reflection' else 'centres'} marked in {len(pairs)} validation images"
+    if not f1:
+        print(f"of the {what} none is found: no threshold for detection")
+        return None
+    print(f"of the {what} those with a score of {threshold:.3f} are found with F1 {f1:.3f}")
+    return threshold
+
+
+@torch.no_grad()
+def _heat_maps(model: CLIPSym, splits: Sequence[PackedSplit]) -> Iterator[tuple[Annotation, np.ndarray]]:
+    """What is marked in each image, and its heat map, seen as it is and mirrored, as detection does by default."""
+    with tqdm(total=sum(map(len, splits)), desc="threshold", unit="image", leave=False) as bar:
+        for split in splits:
+            for number in range(len(split)):
+                image = evaluation_images(split, [number]).to(model.device)
+                square = (model(image).sigmoid() + model(image.flip(3)).sigmoid().flip(3)) / 2
+                yield split.annotation(number), split.letterbox(number).native(square[0, 0].float().cpu()).numpy()
+                bar.update()
+
+
+def _evenly(length: int, most: int) -> list[int]:
+    return np.linspace(0, length - 1, min(length, most)).round().astype(int).tolist()

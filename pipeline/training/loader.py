@@ -1,0 +1,149 @@
+"""Packed splits -> batches; training batches are augmented (METHOD section 3).
+
+Each image's augmentation is drawn from (seed, epoch, index) alone, so that it depends neither on the number of worker
+processes nor on where a run was taken up again.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.data.packed.split import PackedSplit, float_image
+from pipeline.data.packed.targets import scaled
+from pipeline.geometry import rotate
+from pipeline.params.choices import Augmentation
+from pipeline.processes import Share
+
+TILT = 15.0  # degrees to either side, on top of a multiple of 90
+TURN_SHARE = 0.5  # of the views, for a random multiple of 90 degrees and for a tilt, each on its own, as released
+JITTER = 0.2  # brightness, contrast, saturation and hue
+JITTER_SHARE = 0.5
+BITS = 10  # OpenCV computes places in 1024ths of a pixel
+HALF = 1 << BITS - 1
+
+
+@dataclass(frozen=True)
+class TrainingSet(Dataset):
+    """Samples of several packed splits, augmented or as they are; an item is asked for as (epoch, index)."""
+
+    splits: Sequence[PackedSplit]
+    seed: int
+    augmentation: Augmentation | None = None
+
+    def __len__(self) -> int:
+        return sum(len(split) for split in self.splits)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """An image, float32 [3, S, S] in 0..1, and its target, float32 [1, S, S] in 0..1."""
+        epoch, index = key
+        split, number = self.place(index)
+        image, target = float_image(split.image(number)), split.unscaled_target(number)
+        if self.augmentation is None:
+            return image, torch.from_numpy(scaled(target))[None]
+        return augment(image, target, np.random.default_rng((self.seed, epoch, index)), self.augmentation)
+
+    def place(self, index: int) -> tuple[PackedSplit, int]:
+        """The split that an index falls into, and its number there."""
+        for split in self.splits:
+            if index < len(split):
+                return split, index
+            index -= len(split)
+        raise IndexError(index)
+
+
+def epoch_batches(length: int, seed: int, epoch: int, batch: int) -> list[list[int]]:
+    """0 to `length` - 1 in an order drawn from (seed, epoch, length), in batches, the last one possibly smaller."""
+    order = np.random.default_rng((seed, epoch, length)).permutation(length).tolist()
+    return [order[start : start + batch] for start in range(0, length, batch)]
+
+
+def training_batches(
+    dataset: TrainingSet, epoch: int, batches: Sequence[Sequence[int]], share: Share, workers: int
+) -> DataLoader:
+    """The parts, images [B, 3, S, S] and targets [B, 1, S, S], of this share of some batches of an epoch.
+
+    An empty part is replaced by one image, which the caller does not count: all processes must take part in a step.
+    """
+    parts = [part or batch[:1] for batch in batches for part in share.deal(batch)]
+    keys = [[(epoch, index) for index in part] for part in parts]
+    pinned = torch.cuda.is_available()
+    return DataLoader(dataset, batch_sampler=keys, num_workers=workers, pin_memory=pinned, worker_init_fn=_apart)
+
+
+def _apart(worker: int) -> None:
+    """Leave the process group, whose signals (Ctrl-C, torchrun's SIGTERM) would end this worker before the step is."""
+    os.setpgrp()
+
+
+def augment(
+    image: torch.Tensor, target: np.ndarray, generator: np.random.Generator, augmentation: Augmentation
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn an image [3, S, S] and its unscaled target [S, S] alike, black where nothing is; jitter the colours.
+
+    `released`: the target is turned by nearest neighbour and scaled after, so that it keeps its full height. `turned`,
+    `tilted`: it is scaled before, then turned like the image, both in one resampling. Returns the image, float32
+    [3, S, S], and the scaled target, float32 [1, S, S], both in 0..1.
+    """
+    quarters, tilt = drawn_turn(generator, augmentation)
+    if augmentation == "released":
+        image, target = image.rot90(quarters, (1, 2)), np.rot90(target, quarters)
+        if tilt:
+            image, target = rotate(image[None], tilt, beside=0.5)[0], rotate_nearest(target, tilt)
+        target = torch.from_numpy(scaled(target))[None]
+    else:
+        maps = torch.cat([image, torch.from_numpy(scaled(target))[None]])
+        turned = rotate(maps[None], 90.0 * quarters + tilt)[0]
+        image, target = turned[:3], turned[3:]
+    if generator.random() < JITTER_SHARE:
+        image = _jitter(image, generator)
+    return image, target
+
+
+def drawn_turn(generator: np.random.Generator, augmentation: Augmentation) -> tuple[int, float]:
+    """By how many quarter turns, 0 to 3, and by how many degrees more, at most 15 to either side.
+
+    `released`: each with probability 1/2, the quarter turns may be none all the same; `turned`: both; `tilted`: the
+    degrees alone.
+    """
+    if augmentation == "released":
+        quarters = generator.integers(4) if generator.random() < TURN_SHARE else 0
+        return int(quarters), generator.uniform(-TILT, TILT) if generator.random() < TURN_SHARE else 0.0
+    return int(generator.integers(4)) if augmentation == "turned" else 0, generator.uniform(-TILT, TILT)
+
+
+def rotate_nearest(target: np.ndarray, degrees: float) -> np.ndarray:
+    """[S, S] turned like `rotate(..., beside=0.5)` but by nearest neighbour, as OpenCV's warpAffine does.
+
+    Of two pixels that are equally near the latter is taken.
+    """
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    side, place = len(target), np.arange(len(target))
+    columns = _fractions(cos * place) + _fractions(-sin * place + side / 2 * (1 - cos + sin))[:, None]
+    rows = _fractions(sin * place) + _fractions(cos * place + side / 2 * (1 - sin - cos))[:, None]
+    columns, rows = (((places + HALF) >> BITS).clip(-1, side) + 1 for places in (columns, rows))
+    return np.pad(target, 1).take(rows * (side + 2) + columns)
+
+
+def _fractions(places: np.ndarray) -> np.ndarray:
+    return np.rint(places * (1 << BITS)).astype(np.int32)
+
+
+def _jitter(image: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """Change brightness, contrast, saturation (factors 0.8 to 1.2) and hue (+-0.2 of a turn), in random order."""
+    from torchvision.transforms.v2 import functional as colour  # here: it takes 1.5 s, which evaluation need not wait
+
+    factors = generator.uniform(1 - JITTER, 1 + JITTER, size=3)
+    steps = [
+        lambda x: colour.adjust_brightness(x, factors[0]),
+        lambda x: colour.adjust_contrast(x, factors[1]),
+        lambda x: colour.adjust_saturation(x, factors[2]),
+        lambda x: colour.adjust_hue(x, generator.uniform(-JITTER, JITTER)),
+    ]
+    for number in generator.permutation(len(steps)):
+        image = steps[number](image)
+    return image

@@ -1,0 +1,85 @@
+"""All that a training changes: what a checkpoint holds."""
+
+from copy import deepcopy
+
+import torch
+from lightning_fabric import Fabric
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pipeline.model.clipsym import CLIPSym
+from pipeline.params import Params
+from pipeline.training.optimiser import build_optimiser
+
+
+class Run:
+    """Weights, the optimiser's state and how far it has come.
+
+    `epoch` counts from 1; `step` steps of it are done, with `loss` the sum over their images. `history`: the figures
+    of each epoch done. `best`: the epoch of the best validation F1, `best_f1`, 0 before the first validation.
+    """
+
+    def __init__(self, fabric: Fabric, params: Params, model: CLIPSym) -> None:
+        if params.train.compile and fabric.device.type == "cuda":  # on the CPU it was slower than the paths made for it
+            model.compile()
+        self.model = model.to(fabric.device)
+        ema = get_ema_multi_avg_fn(params.train.ema)
+        self.averaged = AveragedModel(model, multi_avg_fn=ema) if params.train.ema else None
+        self._adam = build_optimiser(model, params)
+        self.network, self.optimiser = fabric.setup(model, self._adam)
+        self._precision = fabric.strategy.precision  # holds the scale of the loss for fp16
+        self.epoch, self.step, self.loss = 1, 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.best, self.best_f1 = 0, -1.0
+
+    def set_schedule(self, factor: float) -> None:
+        """Set the learning rates to `factor` times their tops."""
+        for group in self._adam.param_groups:
+            group["lr"] = group["top"] * factor
+
+    @property
+    def rate(self) -> float:
+        """The decoder's learning rate."""
+        return self._adam.param_groups[-1]["lr"]
+
+    def update(self) -> bool:
+        """Let the optimiser step; False, and nothing is changed, where the gradient is not finite.
+
+        In fp16 that is the scaler's matter: it leaves such steps out and lowers the scale.
+        """
+        if getattr(self._precision, "scaler", None) is None:
+            gradients = [p.grad for group in self._adam.param_groups for p in group["params"] if p.grad is not None]
+            if not torch.nn.utils.get_total_norm(gradients).isfinite():
+                return False
+        self.optimiser.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        return True
+
+    def evaluated(self) -> CLIPSym:
+        """The model to be validated and kept, in evaluation mode: the averaged one, if there is one."""
+        return (self.model if self.averaged is None else self.averaged.module).eval()
+
+    def end_epoch(self, figures: dict[str, float]) -> None:
+        """Turn to the next epoch."""
+        self.history.append(figures)
+        self.epoch, self.step, self.loss = self.epoch + 1, 0, 0.0
+
+    def state(self) -> dict:
+        """Tensors and plain values from which `restore` makes the same run."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged and self.averaged.state_dict(),
+            "optimiser": self._adam.state_dict(),
+            "precision": self._precision.state_dict(),
+            **{name: getattr(self, name) for name in ("epoch", "step", "loss", "history", "best", "best_f1")},
+        }
+
+    def restore(self, state: dict) -> None:
+        """Become the run that `state` was taken of."""
+        self.model.load_state_dict(state["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self._adam.load_state_dict(state["optimiser"])
+        self._precision.load_state_dict(state["precision"])
+        for name in ("epoch", "step", "loss", "history", "best", "best_f1"):
+            setattr(self, name, deepcopy(state[name]))

@@ -1,0 +1,144 @@
+"""Axes and centres from drawn heat maps, whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import erf
+
+from pipeline.detection.axes import SIDE, _gains, _Ridges, find_axes, find_centres
+
+SHAPE = 240, 320
+
+
+def strokes(*segments, shape=SHAPE, width=3.0, value=0.8):
+    """A map with blurred segments x1, y1, x2, y2, at half height where they end; pixel centres at integers."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(float)
+    heat_map = np.zeros(shape)
+    for x1, y1, x2, y2 in segments:
+        length = math.dist((x1, y1), (x2, y2))
+        u, v = (x2 - x1) / length, (y2 - y1) / length
+        along, across = (x - x1) * u + (y - y1) * v, (y - y1) * u - (x - x1) * v
+        inside = (erf(along / width / 2**0.5) - erf((along - length) / width / 2**0.5)) / 2
+        heat_map = np.maximum(heat_map, value * inside * np.exp(-(across**2) / (2 * width**2)))
+    return heat_map.astype(np.float32)
+
+
+def segment(cx, cy, degrees, length):
+    dx, dy = (length / 2 * f(math.radians(degrees)) for f in (math.cos, math.sin))
+    return cx - dx, cy - dy, cx + dx, cy + dy
+
+
+def distance(axis, truth):
+    """Largest distance of the two ends, whichever way round."""
+    (a, b), (c, d) = ((axis.x1, axis.y1), (axis.x2, axis.y2)), (truth[:2], truth[2:])
+    return min(max(math.dist(a, c), math.dist(b, d)), max(math.dist(a, d), math.dist(b, c)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0, 180), st.floats(120, 200), st.floats(90, 150), st.floats(80, 170))
+def test_one_axis_at_any_angle(degrees, cx, cy, length):
+    truth = segment(cx, cy, degrees, length)
+    first, *others = find_axes(strokes(truth))
+    assert not others
+    assert distance(first, truth) < 2
+    angle = math.degrees(math.atan2(first.y2 - first.y1, first.x2 - first.x1))
+    assert abs((angle - degrees + 90) % 180 - 90) < 0.5
+    middle = np.array([first.x1 + first.x2, first.y1 + first.y2]) / 2 - (cx, cy)
+    across = abs(middle @ (-math.sin(math.radians(degrees)), math.cos(math.radians(degrees))))
+    assert across < 0.75
+    assert 0.65 < first.score <= 0.8
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        [segment(80, 120, 90, 180), segment(240, 120, 90, 120)],
+        [segment(160, 120, 0, 260), segment(160, 120, 90, 200)],
+        [segment(160, 120, 20, 200), segment(160, 120, 80, 200), segment(160, 120, 140, 200)],
+        [segment(60, 60, 45, 90), segment(200, 70, 135, 90), segment(150, 190, 5, 240)],
+    ],
+)
+def test_several_axes(truth):
+    found = find_axes(strokes(*truth))
+    assert len(found) == len(truth)
+    for line in truth:
+        assert min(distance(axis, line) for axis in found) < 4
+
+
+def test_the_best_comes_first():
+    weak, strong = segment(80, 120, 90, 150), segment(240, 120, 90, 150)
+    heat_map = np.maximum(strokes(weak, value=0.4), strokes(strong, value=0.9))
+    first, second = find_axes(heat_map)
+    assert first.score > 0.7 and distance(first, strong) < 2
+    assert second.score < 0.4 and distance(second, weak) < 2
+
+
+def test_filled_and_curved_regions_are_no_lines():
+    y, x = np.mgrid[:240, :320]
+    radius = np.hypot(x - 160, y - 120)
+    disc = (radius < 80).astype(np.float32)
+    box = ((abs(x - 160) < 90) & (abs(y - 120) < 60)).astype(np.float32)
+    ring = np.exp(-((radius - 70) ** 2) / 18).astype(np.float32)
+    for filled in (disc, box, ring, np.ones(SHAPE, np.float32), np.zeros(SHAPE, np.float32)):
+        assert find_axes(filled) == []
+
+
+def test_turning_the_map_turns_the_axes():
+    heat_map = strokes(segment(150, 110, 65, 150), segment(90, 180, 10, 110))
+    upright, turned = find_axes(heat_map), find_axes(np.rot90(heat_map).copy())
+    assert len(upright) == len(turned) == 2
+    for axis, twin in zip(upright, turned):  # anticlockwise: x, y -> y, width - 1 - x
+        assert distance(twin, (axis.y1, 319 - axis.x1, axis.y2, 319 - axis.x2)) < 2
+
+
+@pytest.mark.parametrize("scale", [0.5, 3])
+def test_ends_scale_with_the_map(scale):
+    truth = [scale * value for value in segment(150, 110, 65, 150)]
+    shape = tuple(round(scale * side) for side in SHAPE)
+    (axis,) = find_axes(strokes(truth, shape=shape, width=3 * scale))
+    assert distance(axis, truth) < 2 * scale
+
+
+def test_the_search_passes_no_line_over():
+    rng = np.random.default_rng(0)
+    ends = rng.uniform(20, SIDE - 20, (12, 4))
+    square = torch.from_numpy(strokes(*ends, shape=(SIDE, SIDE), value=rng.uniform(0.2, 0.9)))
+    ridges, y = _Ridges(square), torch.arange(SIDE)[:, None]
+    for number in range(10):
+        line, everything = ridges.best_line(), _gains(ridges._left(torch.arange(len(ridges.grid)))).amax(1)
+        angle, offset = divmod(int(everything.argmax()), SIDE)
+        assert (line.theta, line.offset) == (float(ridges.angles[angle]), offset)
+        ridges.leave(((y - 19 * number) / 10).clamp(0, 1) * torch.ones(SIDE))
+
+
+def test_small_and_thin_maps():
+    for shape in ((1, 1), (1, 200), (300, 2), (7, 9)):
+        for value in (0, 1):
+            heat_map = np.full(shape, value, np.float32)
+            assert all(math.isfinite(axis.x1) for axis in find_axes(heat_map))
+            assert len(find_centres(heat_map)) <= 10
+
+
+def blobs(*centres, shape=SHAPE, width=6.0):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return np.max([v * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * width**2)) for a, b, v in centres], 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(20, 300), st.floats(20, 220))
+def test_one_centre_to_a_fraction_of_a_pixel(x, y):
+    (centre,) = find_centres(blobs((x, y, 0.9)))
+    assert math.dist((centre.x, centre.y), (x, y)) < 0.5
+    assert 0.85 < centre.score <= 0.9 and centre.fold is None
+
+
+def test_several_centres_best_first():
+    truth = [(60, 60, 0.9), (200, 90, 0.7), (130, 180, 0.5)]
+    found = find_centres(blobs(*truth))
+    assert [round(c.x / 10) for c in found] == [6, 20, 13]
+    assert [c.score >= 0.6 for c in found] == [True, True, False]
+    assert find_centres(np.zeros(SHAPE)) == []

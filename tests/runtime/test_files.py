@@ -1,0 +1,114 @@
+"""Folders that appear whole or not at all."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime.files import placed
+
+OLD, NEW = {"a": "old", "deep/b": "old"}, {"a": "new", "c": "new"}
+CHILD = """
+import os, shutil, sys
+from pathlib import Path
+from pipeline.runtime.files import placed
+{before}
+with placed(Path(sys.argv[1])) as folder:
+    for name in ("a", "c"):
+        (folder / name).write_text("new")
+        {during}
+"""
+REMOVE_ONE = """
+def remove_one(folder, *_, **__):
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    if files:
+        files[0].unlink()
+        os._exit(9)
+shutil.rmtree = remove_one
+"""
+
+
+def write(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def killed(folder, before="", during=""):
+    """Fill the folder in a process that ends as if it were killed."""
+    code = CHILD.format(before=before, during=during)
+    process = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=Path(__file__).parents[2])
+    assert process.returncode == 9
+
+
+@pytest.fixture(params=["new", "replacing"])
+def folder(request, tmp_path):
+    """Where nothing is yet, or where OLD is."""
+    folder = tmp_path / "raw" / "dendi"
+    if request.param == "replacing":
+        write(folder, OLD)
+    return folder
+
+
+def test_success(folder):
+    before = contents(folder)
+    with placed(folder) as part:
+        assert part.parent == folder.parent and not list(part.iterdir())
+        write(part, NEW)
+        assert contents(folder) == before
+    assert contents(folder) == NEW
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_empty_folder_is_placed_too(folder):
+    with placed(folder):
+        pass
+    assert folder.is_dir() and not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_error_leaves_what_was_there(folder, error):
+    before = contents(folder)
+    with pytest.raises(error), placed(folder) as part:
+        write(part, NEW)
+        raise error
+    assert contents(folder) == before
+    assert list(folder.parent.iterdir()) == ([folder] if before else [])
+
+
+def test_killed_while_filling(folder):
+    before = contents(folder)
+    killed(folder, during="os._exit(9)")
+    assert contents(folder) == before and folder.exists() == bool(before)
+    assert len([path for path in folder.parent.iterdir() if path.suffix != ".lock"]) == 1 + bool(before)
+    with placed(folder) as part:
+        assert not list(part.iterdir())
+        write(part, {"d": "newer"})
+    assert contents(folder) == {"d": "newer"}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_killed_while_placing(folder):
+    before = contents(folder)
+    killed(folder, before="os.rename = os.replace = Path.rename = Path.replace = lambda *_, **__: os._exit(9)")
+    assert contents(folder) in ({}, before)
+    with placed(folder) as part:
+        write(part, NEW)
+    assert contents(folder) == NEW
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_killed_while_the_old_one_is_removed(tmp_path):
+    folder = tmp_path / "dendi"
+    write(folder, OLD)
+    killed(folder, before=REMOVE_ONE)
+    assert contents(folder) in ({}, OLD, NEW)
+    with placed(folder) as part:
+        write(part, NEW)
+    assert contents(folder) == NEW
+    assert list(folder.parent.iterdir()) == [folder]
