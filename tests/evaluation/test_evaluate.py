@@ -11,7 +11,8 @@ from pipeline.data.packed.split import PackedSplit
 from pipeline.data.preparation.prepare import pack
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.figures import pictures as figures
-from pipeline.reporting import tables
+from pipeline.figures.tables import to_markdown
+from pipeline.reporting.tables import main_table
 
 SIZE = 96
 
@@ -101,12 +102,12 @@ def test_tables_put_the_published_figure_beside_ours():
         "images": 3, "max_f1": 0.5123, "f1_at_validation_threshold": 0.4,
         "random_map_f1": 0.1, "centre_map_f1": 0.2,
     }  # fmt: skip
-    found = tables.main_table(
+    found = main_table(
         {"dendi": {"rotation": summary}, "sdrw": {"rotation": {"images": 0, "max_f1": None}}}, comparable=True
     )
     assert found["test set"].tolist() == ["dendi"] and found["published CLIPSym"].tolist() == [25.1]
-    assert "51.2" in tables.to_markdown(found)
-    photos = tables.main_table({"photos": {"reflection": summary}}, comparable=True)
-    assert tables.to_markdown(photos).rstrip(" |").endswith("-")
-    embedded = tables.main_table({"dendi": {"rotation": summary}}, comparable=False)
+    assert "51.2" in to_markdown(found)
+    photos = main_table({"photos": {"reflection": summary}}, comparable=True)
+    assert to_markdown(photos).rstrip(" |").endswith("-")
+    embedded = main_table({"dendi": {"rotation": summary}}, comparable=False)
     assert not [name for name in embedded if "published" in name]
