@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.runtime.memory import keep_memory
+from pipeline.runtime.process import keep_memory
 
 keep_memory()  # for both formulations, before any array is made
 
