@@ -1,4 +1,5 @@
-"""The devices and processes of a run, by Lightning Fabric: one GPU or CPU, all GPUs of a machine, or several machines.
+"""The devices and processes of a training or an evaluation, by Lightning Fabric: one GPU or CPU, all GPUs of a machine,
+or several machines.
 
 Processes come from `torchrun` or Slurm's `srun` where these started the program; else Fabric starts one for each GPU.
 Where there is one process only, nothing of this costs anything.

@@ -75,7 +75,7 @@ def test_comparison():
     called = []
     found = compare(lambda: called.append("plain"), lambda: called.append("ours"), runs=3)
     assert called == ["ours", "plain", "ours", *["plain", "ours"] * 3]
-    assert len(found.plain) == len(found.ours) == 3 and found.products == 0
+    assert len(found.plain) == len(found.ours) == 3 and found.multiply_adds == 0
     assert Comparison([2.0, 9.0], [1.0, 3.0], 0).ratios == [2.0, 3.0]
     assert shown([0.002, 0.004, 0.001]) == "2 ms (1 to 4)"
     assert shown([3.0, 2.0, 4.0]) == "3 s (2 to 4)"

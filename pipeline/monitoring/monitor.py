@@ -87,7 +87,7 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-class Curves:
+class Monitor:
     """Curves go to `live`, among DVC's outs; TensorBoard's log and the pictures, which hold times, to `logs`.
 
     What is in `logs` is for the eye alone: when it cannot be written, that is said, once, and the training goes on.
@@ -153,14 +153,14 @@ class Curves:
 
 
 @contextmanager
-def open_curves(live: Path, logs: Path, history: Sequence[dict[str, float]]) -> Iterator[Curves]:
-    """Curves that begin with the figures of the epochs before, as a resumed training needs them.
+def open_monitor(live: Path, logs: Path, history: Sequence[dict[str, float]]) -> Iterator[Monitor]:
+    """A monitor that begins with the figures of the epochs before, as a resumed training needs it.
 
     DVC has deleted the curves by then, or DVCLive does; TensorBoard is told to forget what came after.
     """
-    with Live(str(live), dvcyaml=None, report=None, save_dvc_exp=False) as written:
-        curves = Curves(written, logs, history)
+    with Live(str(live), dvcyaml=None, report=None, save_dvc_exp=False) as curves:
+        monitor = Monitor(curves, logs, history)
         try:
-            yield curves
+            yield monitor
         finally:
-            curves.close()
+            monitor.close()

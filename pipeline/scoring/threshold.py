@@ -49,8 +49,8 @@ def best_detection_threshold(images: Iterable[tuple[Annotation, np.ndarray]], ta
     find = find_axes if task == "reflection" else find_centres
     pairs = [(find(heat_map), ground_truth(annotation, task), max(heat_map.shape)) for annotation, heat_map in images]
     threshold, f1 = best_threshold(pairs)
-    marks = sum(len(marks) for _, marks, _ in pairs)
-    what = f"{marks} {'axes' if task == 'reflection' else 'centres'} marked in {len(pairs)} validation images"
+    number = sum(len(truth) for _, truth, _ in pairs)
+    what = f"{number} {'axes' if task == 'reflection' else 'centres'} marked in {len(pairs)} validation images"
     if not f1:
         print(f"of the {what} none is found: no threshold for detection")
         return None

@@ -1,7 +1,7 @@
 """Packed splits -> batches; training batches are augmented (METHOD section 3).
 
 Each image's augmentation is drawn from (seed, epoch, index) alone, so that it depends neither on the number of worker
-processes nor on where a run was taken up again.
+processes nor on where a training was taken up again.
 """
 
 import math

@@ -16,7 +16,7 @@ from pipeline.errors import DataError, Interrupted, TrainingError
 from pipeline.model.checkpoint import load_model
 from pipeline.model.clipsym import CLIPSym
 from pipeline.model.record import ModelRecord, load_record
-from pipeline.monitoring.monitor import Progress, open_curves
+from pipeline.monitoring.monitor import Progress, open_monitor
 from pipeline.params import Params
 from pipeline.params.project import project
 from pipeline.processes import Shard, gathered, start
@@ -42,7 +42,7 @@ def train(
     """Train; leave in `folder` the weights of the best validation F1 (`model.safetensors`) and the curves (`live/`).
 
     `threshold`: finds the detection threshold of the best model on the validation images, once, in the first process;
-    short runs, whose models only score pixels, do without.
+    the ablation's cells, whose models only score pixels, do without.
     A training that was killed goes on where its last checkpoint was written. Raises DataError when there is nothing to
     train on or to validate with, CheckpointError when there is no room, TrainingError when the loss is no number,
     Interrupted, after a checkpoint, when SIGINT or SIGTERM came to any process.
@@ -72,7 +72,7 @@ def train(
             state.load_state_dict(saved)
             fabric.print(f"going on in epoch {state.epoch} after step {state.step}, from {checkpoint.folder}")
         logs = project() / "logs" / f"{folder.name}-{key}"
-        curves = stack.enter_context(open_curves(folder / "live", logs, state.history)) if first else None
+        monitor = stack.enter_context(open_monitor(folder / "live", logs, state.history)) if first else None
         progress = Progress(recipe.epochs, shown=first)
 
         while state.epoch <= recipe.epochs:
@@ -108,10 +108,10 @@ def train(
                     state.best, state.best_f1 = state.epoch, f1
                     if first:
                         checkpoint.save_best(model, ModelRecord(params, prompts, state.epoch, f1, thresholds))
-                if curves:
-                    curves.draw(state.epoch, model, validation, recipe.batch)
-            if curves:
-                curves.add(state.epoch, figures)
+                if monitor:
+                    monitor.draw(state.epoch, model, validation, recipe.batch)
+            if monitor:
+                monitor.add(state.epoch, figures)
             state.end_epoch(figures)
 
         fabric.print(progress.summary(fabric.device), end="")

@@ -315,7 +315,7 @@ def test_shards_make_up_the_batch(images, processes, parts):
 
 def test_a_shard_loads_its_parts(splits):
     dataset = TrainingSet(splits, 0, "released")
-    parts = list(training_batches(dataset, 1, [[4, 7, 2], [5]], Shard(rank=1, processes=2, parts=1), 0))
+    parts = list(training_batches(dataset, 1, [[4, 7, 2], [5]], Shard(rank=1, world_size=2, parts=1), 0))
     assert torch.equal(parts[0][0], dataset[1, 7][0][None])
     assert torch.equal(parts[1][0], dataset[1, 5][0][None])  # nothing is left for it, but it must take part
 
