@@ -154,10 +154,8 @@ def apart() -> str:
 def start_up() -> str:
     """Table of how long the stages take to begin, as processes of their own."""
     lines = ["| before the work begins: Python and the imports of | |", "|---|---|"]
-    modules = [
-        *(f"stages.{stage}" for stage in STAGES),
-        *(f"stages.train, pipeline.model.backbones.{f}" for f in FAMILIES),
-    ]
+    stages = [f"stages.{stage}" for stage in STAGES]
+    towers = [f"stages.train, pipeline.model.backbones.{family}" for family in FAMILIES]
     for names in [*stages, *towers]:
         command = [sys.executable, "-c", f"import {names}"]
         lines.append(f"| {names} | {shown(repeat(partial(subprocess.check_call, command), runs=5))} |")
