@@ -22,6 +22,7 @@ import yaml
 PROJECT = Path(__file__).parents[1]
 PACKED, MODEL = Path("data/packed/model"), Path("models/main/model.safetensors")
 NAMES = "train", "python -m stages.train", "evaluate", "python -m stages.evaluate dendi", "detect", "symmetry detect"
+SPLITS = "train", "val", "test"
 CHANGES = ["train.datasets=[dendi]", "train.epochs=2", "train.warmup=0", "train.validate_every=1", "decoder.width=8"]
 
 
@@ -51,7 +52,7 @@ def prepare(folder: Path, backbone: str) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     samples = photographs(folder, 160, 120, 2)
     with redirect_stderr(StringIO()):
-        for split in ("train", "val", "test"):
+        for split in SPLITS:
             pack(samples, "reflection", 96, folder / PACKED / f"dendi/{split}{SUFFIX}", split)
 
 
@@ -67,23 +68,26 @@ def in_a_process(name: str, folder: str) -> dict[str, list[str]]:
 
 
 def call(name: str) -> Callable[[], object]:
-    """The call of a name, with all that it needs imported and read."""
-    from pipeline import cli, detect
+    """The call of a name, with what it needs imported and read."""
+    if name == "detect":
+        from pipeline import detect
+
+        return lambda: detect("0.jpg")
+    if name == "symmetry detect":
+        from pipeline import cli
+
+        return lambda: cli.main(["detect", "0.jpg", "--out", "found"])
     from pipeline.data.packed.split import packed_splits
     from pipeline.params import load_params
     from stages import evaluate, train
 
     params = load_params()
-    training, validation, test = (
-        packed_splits(PACKED, ["dendi"], split, params.task) for split in ("train", "val", "test")
-    )
+    splits = [packed_splits(PACKED, ["dendi"], split, params.task) for split in SPLITS]
     calls: dict[str, Callable[[], object]] = {
-        "train": lambda: train.train(params, training, validation, MODEL.parent, train.detection_threshold),
+        "train": lambda: train.train(params, *splits[:2], MODEL.parent, train.detection_threshold),
         "python -m stages.train": train.main,
-        "evaluate": lambda: evaluate.evaluate(evaluate.load_model(MODEL)[0], test, 2, 2, 0).summary(0.5),
+        "evaluate": lambda: evaluate.evaluate(evaluate.load_model(MODEL)[0], splits[2], 2, 2, 0).summary(0.5),
         "python -m stages.evaluate dendi": lambda: evaluate.main("dendi"),
-        "detect": lambda: detect("0.jpg").to_dict(),
-        "symmetry detect": lambda: cli.main(["detect", "0.jpg", "--out", "found"]),
     }
     return calls[name]
 
