@@ -446,3 +446,12 @@ def test_curves_and_pictures_for_the_eye(data, tmp_path, repository):
     written = json.loads((tmp_path / "run" / "live" / "metrics.json").read_text())
     assert len(losses) == 2 and losses[1] == pytest.approx(written["loss"])
     assert board.Tags()["images"] == ["validation/dendi-val"]
+
+
+def test_a_checkpoint_is_due_a_minute_after_the_last(monkeypatch):
+    clock = iter((100.0, 159.0, 160.0, 161.0, 220.0, 221.0))
+    monkeypatch.setattr(resume.time, "monotonic", lambda: next(clock))
+    checkpoint = Checkpoint("key")
+    assert [checkpoint.due, checkpoint.due] == [False, True]
+    checkpoint.save({"best": 0})
+    assert [checkpoint.due, checkpoint.due] == [False, True]
