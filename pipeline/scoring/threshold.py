@@ -1,7 +1,7 @@
 """The score from which a detected axis or centre counts: the best on validation images, for each trained model anew.
 
 A threshold for pixels says nothing of it: the score of an axis is a mean along a segment. Detected axes and centres are
-matched with annotated ones as in the SDRW competition (METHOD section 7).
+matched with annotated ones as in the SDRW competition (docs/method.md, Axes).
 
 Coordinates: x right, y down, pixels.
 """
