@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from pipeline.monitoring import monitor
 from pipeline.monitoring.monitor import Progress
@@ -12,12 +13,19 @@ from pipeline.monitoring.monitor import Progress
 CPU = torch.device("cpu")
 
 
+class Bar(tqdm):
+    """One that is shown whatever the variable TQDM_DISABLE was when tqdm was imported."""
+
+    def __init__(self, *args, disable=False, **options):
+        super().__init__(*args, disable=disable, **options)
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_an_epoch_that_is_taken_up_again(capfd, monkeypatch, shown):
     """Two of its six images are done, one epoch is to follow: ten images, of which four are done in eight seconds."""
     now = 100.0
     monkeypatch.setattr(monitor, "time", SimpleNamespace(perf_counter=lambda: now))
-    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(monitor, "tqdm", Bar)
     progress, closed = Progress(3, shown), []
 
     def loader():
