@@ -30,7 +30,7 @@ def main(name: str, task: str, *changes: str) -> None:
     with placed(folder / "images") as part:
         for split, named, count, some in zip(SPLITS, parts, counts, backdrops):
             (part / split).mkdir()
-            generate([*named.values()], part / split, task, count, size, params.seed, os.cpu_count(), some)
+            generate([*named.values()], part / split, task, count, size, params.data_seed, os.cpu_count(), some)
     with placed(folder / "packed" / "own") as packed:
         for split in SPLITS:
             pack(

@@ -47,7 +47,7 @@ class Trainer:
         run.model.train()
         batches = self._batches()
         images, done = sum(map(len, batches)), sum(map(len, batches[: run.step]))
-        parts = iter(training_batches(self.dataset, run.epoch, batches[run.step :], self.share, recipe.workers))
+        parts = iter(training_batches(self.dataset, run.epoch, batches[run.step :], self.share, self.params.machine.workers))
         with self._bar(images, done) as bar, self.working:
             for batch in batches[run.step :]:
                 loss, stopped = self._step(batch, parts)
