@@ -5,17 +5,14 @@ the single keys that are read. A call that cannot be followed counts as reading 
 """
 
 import ast
-import importlib
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
-import pytest
 from pydantic import BaseModel
 
 from pipeline.params import load_params
 from pipeline.params.values import named_files
-from tests.graph.stages import GRAPHS, LINKS, NAMES, PROJECT, resolved
+from tests.graph.stages import PROJECT
 
 PARAMS = load_params(PROJECT / "params.yaml")
 NAMED = {key for key, _ in named_files(PARAMS)}  # whose files' content counts; their place may, too
