@@ -1,9 +1,9 @@
 """Stage `named`: links to the files and folders that parameters name, so that DVC sees what is in them.
 
-`python -m stages.named KEY...` leaves `data/named/KEY` for every such key, alone or of a section of params.yaml: a link,
-or a plain file where no file is named. Stages depend on it in the place of a path that may be empty, outside the
-project, or relative to a project that this is a temporary copy of. `data/named/KEY-....paths` holds the paths, by
-which DVC sees that links are those of other parameters, after a `git checkout` or `dvc exp apply`.
+`python -m stages.named KEY...` leaves `data/named/KEY` for every such key of params.yaml, given itself or by its
+section: a link, or a plain file where no file is named. Stages depend on it in the place of a path that may be empty,
+outside the project, or relative to a project that this is a temporary copy of. `data/named/KEY-....paths` holds the
+paths, by which DVC sees that links are those of other parameters, after a `git checkout` or `dvc exp apply`.
 """
 
 import os
