@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import pytest
-import yaml
 from pydantic import BaseModel
 
 from pipeline.params import load_params
 from pipeline.params.values import named_files
-from tests.graph.stages import GRAPHS, LINKS, NAMES, PROJECT, resolved
+from tests.graph.stages import LINKS, NAMES, PROJECT, resolved
 
 PARAMS = load_params(PROJECT / "params.yaml")
 NAMED = {key for key, _ in named_files(PARAMS)}
