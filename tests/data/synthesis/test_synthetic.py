@@ -14,7 +14,7 @@ from skimage.data import astronaut, chelsea, coffee
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.data.formats.labelme import own
 from pipeline.data.formats.labelme import shapes as labelme
-from pipeline.data.synthesis.backdrops import Backdrops, hidden
+from pipeline.data.synthesis.backdrops import Backdrops, covered
 from pipeline.data.synthesis.composites import Recipe, compose
 from pipeline.data.synthesis.outlines import random_profile
 from pipeline.data.synthesis.symmetries import MIRROR
@@ -137,8 +137,8 @@ def test_axes_of_backdrops_are_carried_along():
 
 def test_hidden_axes_of_backdrops_are_not_marked():
     axis, other = ReflectionAxis(100, 20, 100, 120), ReflectionAxis(10, 10, 60, 10)
-    assert hidden(axis, [(100, 60, 40)]) and hidden(axis, [(100, 20, 15), (100, 120, 15)])
-    assert not hidden(other, [(100, 60, 40)]) and not hidden(axis, [(100, 20, 15)]) and not hidden(axis, [])
+    assert covered(axis, [(100, 60, 40)]) and covered(axis, [(100, 20, 15), (100, 120, 15)])
+    assert not covered(other, [(100, 60, 40)]) and not covered(axis, [(100, 20, 15)]) and not covered(axis, [])
 
 
 def test_whole_photographs_only_where_their_axes_are_known(tmp_path):
