@@ -40,17 +40,17 @@ def read(
     root: Path,
     task: Task,
     split: str,
-    sdrw_validation: Validation,
-    seed: int,
+    sdrw_validation: Validation | None,
+    seed: int | None,
     findings: list[Finding],
     labels: Collection[str] = (),
 ) -> list[Sample]:
     """The samples of one split; empty where the data set has no such split or no marks for the task.
 
     SDRW has no validation images. `held_out` sets a seeded share of its training images apart; `released` takes the
-    test images, as the released code does (a leak, kept for comparison). `labels`: of the symmetry marks in own data;
-    all where there is none. What is malformed becomes a fault in `findings`; raises DataError where the split itself
-    cannot be read.
+    test images, as the released code does (a leak, kept for comparison). This and the seed concern SDRW alone.
+    `labels`: of the symmetry marks in own data; all where there is none. What is malformed becomes a fault in
+    `findings`; raises DataError where the split itself cannot be read.
     """
     if split not in SPLITS[dataset] or (task == "rotation" and dataset not in ROTATION_SETS):
         return []
