@@ -12,10 +12,18 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from pipeline.application.detector import Detection, shipped
-from pipeline.application.server import HOST, LARGEST_UPLOAD, Guard, Tabs, check_port, deafen, private_folder
+from pipeline.application.server import (
+    HOST,
+    LARGEST_UPLOAD,
+    Guard,
+    Tabs,
+    check_port,
+    ignore_environment,
+    private_folder,
+)
 from pipeline.errors import DataError
 
-deafen()
+ignore_environment()
 import gradio  # noqa: E402
 from gradio.data_classes import ImageData  # noqa: E402
 
@@ -28,7 +36,7 @@ DETECTOR = ThreadPoolExecutor(1)  # one thread: each that computes keeps memory 
 
 def serve(port: int, browser: bool) -> None:
     """Serve the page on the loopback interface until Ctrl-C or SIGTERM. Raises UserError where the port is taken."""
-    deafen()
+    ignore_environment()
     check_port(port)
     with private_folder() as folder:
         gradio.routes.DEFAULT_TEMP_DIR = str(folder)  # or it makes one in /tmp/gradio, another user's perhaps
@@ -56,7 +64,7 @@ def page() -> gradio.Blocks:
         with gradio.Row():
             with gradio.Column():
                 upload = gradio.Image(sources=["upload", "clipboard"], label="picture", buttons=["fullscreen"])
-                upload.preprocess = as_it_came
+                upload.preprocess = uploaded_file
                 task = gradio.Radio(["reflection", "rotation"], value="reflection", label="task")
                 threshold = gradio.Slider(0, 1, step=0.01, label="least score")
                 heat = gradio.Checkbox(value=True, label="show the heat map")
@@ -75,7 +83,7 @@ def page() -> gradio.Blocks:
     return blocks
 
 
-def as_it_came(picture: ImageData | None) -> str | None:
+def uploaded_file(picture: ImageData | None) -> str | None:
     """The path of an upload, to be decoded by us: Gradio would try every decoder that Pillow has."""
     return None if picture is None else picture.path
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.reading.files import annotation_files, is_picture, read_json, visible
+from pipeline.data.reading.files import annotation_files, is_image_file, read_json, visible
 from pipeline.data.reading.pairing import Images, image_path
 from pipeline.errors import DataError
 
@@ -45,7 +45,7 @@ def bring(folder: Path, root: Path, seed: int, needed: bool) -> None:
     ]  # fmt: skip
     _copy(copies)
     used = {source for source, _ in copies}
-    unused = [path for path in files if path not in used and (path.suffix.lower() == ".json" or is_picture(path))]
+    unused = [path for path in files if path not in used and (path.suffix.lower() == ".json" or is_image_file(path))]
     for line in refused + ([f"{len(unused)} files are not used, such as {unused[0]}: {UNUSED}"] if unused else []):
         print(f"{folder}: {line}")
 
@@ -65,7 +65,7 @@ def _images(annotation: Path, folder: Path, images: Images) -> list[Path]:
         return []
     for place in (named, named.name):
         image = (annotation.parent / place).resolve()
-        if image.is_relative_to(folder.resolve()) and image.is_file() and is_picture(image):
+        if image.is_relative_to(folder.resolve()) and image.is_file() and is_image_file(image):
             return [image]
     return []
 

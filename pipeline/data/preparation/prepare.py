@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pipeline.annotations import Sample
-from pipeline.data.packed.split import Packed, write_packed
 from pipeline.data.packed.targets import mask, unscaled_target
-from pipeline.data.preparation.repair import outside, placed, repaired
+from pipeline.data.preparation.packing import Packed, write_packed
+from pipeline.data.preparation.repair import aligned, outside, repaired
 from pipeline.data.reading.findings import Finding
 from pipeline.data.reading.images import UPRIGHT, Photograph, read_photograph
 from pipeline.errors import DataError
@@ -83,7 +83,7 @@ def prepare(sample: Sample, task: str, size: int, repair: bool, clip: bool) -> t
     notes = [("note", *note) for note in _peculiarities(sample.image, photograph)]
     pixels, annotation = photograph.pixels, sample.annotation
     if repair:
-        annotation, turned, changes = placed(sample, photograph)
+        annotation, turned, changes = aligned(sample, photograph)
         pixels = photograph.turned() if turned else pixels
         annotation, more = repaired(annotation, pixels.shape[1], pixels.shape[0])
         notes += [("repair", *change) for change in changes + more]

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.data.reading.images import RAW, is_image
+from pipeline.data.reading.images import RAW, starts_as_image
 from pipeline.errors import DataError
 
 # What images are called. A file of another name is one by its content; what is called so and is none is told.
@@ -48,15 +48,15 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM
 
 
-def pictures(folder: Path, refused: list[str]) -> list[Path]:
+def image_files(folder: Path, refused: list[str]) -> list[Path]:
     """The images among the `visible` files, those too that cannot be read, so that reading says why."""
-    return [path for path in visible(folder, refused) if is_picture(path)]
+    return [path for path in visible(folder, refused) if is_image_file(path)]
 
 
-def is_picture(path: Path) -> bool:
+def is_image_file(path: Path) -> bool:
     """Whether a file is called like an image, or is one by its content."""
     suffix = path.suffix.lower()
-    return suffix in IMAGES | UNREAD or (suffix not in (".json", ".mat") and path.is_file() and is_image(path))
+    return suffix in IMAGES | UNREAD or (suffix not in (".json", ".mat") and path.is_file() and starts_as_image(path))
 
 
 def read_bytes(path: Path) -> bytes:

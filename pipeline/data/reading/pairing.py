@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from pipeline.annotations import Annotation, Sample
-from pipeline.data.reading.files import IMAGES, hidden, is_picture
+from pipeline.data.reading.files import IMAGES, hidden, is_image_file
 from pipeline.data.reading.findings import Finding, sound
 from pipeline.errors import DataError
 
@@ -78,7 +78,7 @@ class Images:
         if folder not in self._folders:
             stems: dict[str, list[Path]] = {}
             for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".jpg", path.name)):
-                if not hidden(path.name) and not path.is_dir() and is_picture(path):
+                if not hidden(path.name) and not path.is_dir() and is_image_file(path):
                     stems.setdefault(composed(path.stem), []).append(path)
             self._folders[folder] = stems
         return self._folders[folder]
@@ -95,7 +95,9 @@ def image_path(content: object) -> PurePosixPath:
     return PurePosixPath(named.replace("\\", "/") if isinstance(named, str) and "\0" not in named else "")
 
 
-def annotated(folder: Path, pattern: str, read: Callable[[Path], Annotation], findings: list[Finding]) -> list[Sample]:
+def annotated_images(
+    folder: Path, pattern: str, read: Callable[[Path], Annotation], findings: list[Finding]
+) -> list[Sample]:
     """A sample for every annotation file of `folder`, with the image of the same name beside it.
 
     What cannot be read, or has no image, becomes a fault in `findings`. Raises DataError where there is nothing at all.
