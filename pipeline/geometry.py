@@ -1,7 +1,7 @@
 """Native image <-> square model input: one letterbox, used for images, targets and predictions.
 
 Pixel convention: x right, y down, pixel centres at integers + 0.5 for image resizing (half-pixel centres).
-Source: METHOD of the released DENDI loader; the released PMC loader squashes instead, which we do not.
+Source: the released loader of DENDI (docs/method.md, Letterbox); the PMC loader squashes instead, which we do not.
 """
 
 import math

@@ -1,6 +1,6 @@
 """A model on turned and mirrored test images: its F1, and how far it commutes with the transformation.
 
-Robustness is the F1 of METHOD section 7 where image and ground truth are transformed alike. The letterboxed square
+Robustness is the F1 of docs/method.md where image and ground truth are transformed alike. The letterboxed square
 turns about its centre, what leaves it is lost; the native image is padded to a square for it, and compared at that
 size. As padding takes part, the F1 of `identity` can differ a little from that of the evaluation: the rows are to be
 compared with each other.

@@ -1,4 +1,4 @@
-"""The prompt-conditioned decoder (paper section 3.3; METHOD section 4): features and text -> logits.
+"""The prompt-conditioned decoder (paper section 3.3; docs/method.md, Decoder): features and text -> logits.
 
 D is the decoder's width, M the number of prompts, T the number of tokens (the grid, after a class token if the image
 tower has one). Submodules carry the released code's names, so that its weights load (see `from_released`).

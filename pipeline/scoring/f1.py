@@ -1,4 +1,4 @@
-"""The F1 of every CLIPSym table (METHOD section 7): integer counts that add up over a data set.
+"""The F1 of every CLIPSym table (docs/method.md, F1): integer counts that add up over a data set.
 
 Prediction and ground truth are both dilated by a disc of 5 pixels. Dilation by a fixed disc commutes with
 thresholding, so that one grey-scale dilation, of how many thresholds each pixel passes, and one histogram give the

@@ -1,4 +1,4 @@
-"""Detected axes and centres against marked ones (METHOD section 7: the protocol of the SDRW competition).
+"""Detected axes and centres against marked ones (docs/method.md, Axes: the protocol of the SDRW competition).
 
 Coordinates: x right, y down, pixels.
 """

@@ -1,4 +1,4 @@
-"""Packed splits -> batches; training batches are augmented (METHOD section 3).
+"""Packed splits -> batches; training batches are augmented (docs/method.md, Augmentation).
 
 Each image's augmentation is drawn from (seed, epoch, index) alone, so that it depends neither on the number of worker
 processes nor on where a run was taken up again.

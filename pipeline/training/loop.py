@@ -1,4 +1,4 @@
-"""The training (METHOD section 6), to be read from top to bottom."""
+"""The training (docs/method.md, Training), to be read from top to bottom."""
 
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""The alpha-focal loss (paper, section on training; METHOD section 5)."""
+"""The alpha-focal loss (docs/method.md, Loss)."""
 
 import torch
 import torch.nn.functional as F

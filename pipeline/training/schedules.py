@@ -1,4 +1,4 @@
-"""Learning rate by epoch (METHOD section 6)."""
+"""Learning rate by epoch (docs/method.md, Schedules)."""
 
 from math import cos, pi
 

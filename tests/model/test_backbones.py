@@ -213,7 +213,7 @@ def test_local_weights(saved, form):
 
 
 def test_position_embeddings_are_interpolated_as_released(saved):
-    """Bicubically, with half-pixel centres and without anti-aliasing (METHOD section 4)."""
+    """Bicubically, with half-pixel centres and without anti-aliasing (docs/method.md, Image tower)."""
     model, folder = saved
     native = model.visual.positional_embedding.detach()
     own = build_image_tower(entry("tiny", weights=folder / "plain.pt", input_size=417)).visual.positional_embedding

@@ -1,4 +1,4 @@
-"""The decoder against the plain formulation of METHOD section 4, attention written out."""
+"""The decoder against the plain formulation of docs/method.md, attention written out."""
 
 import math
 

@@ -205,7 +205,7 @@ def _set_input_size(visual: nn.Module, size: int) -> None:
 def resized_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
     """Position embeddings [1 + old * old, C] -> [1 + side * side, C], the class token's kept.
 
-    Bicubic, without anti-aliasing (METHOD section 4).
+    Bicubic, without anti-aliasing (docs/method.md, Image tower).
     """
     code, grid = positions[:1], positions[1:]
     old = math.isqrt(len(grid))
