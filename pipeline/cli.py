@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="symmetry", description="Find reflection axes and rotation centres in images."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('clipsym-pipeline')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     detect = commands.add_parser("detect", help="look at images; write what was found")
