@@ -96,9 +96,13 @@ def test_targets_of_make_exist(doc):
             assert {word for word in command[1:] if "=" not in word} <= targets, command
 
 
-def test_modules_exist(doc):
+def test_modules_exist_and_have_these_options(doc):
     for name in re.findall(r"-m ((?:stages|benchmarks|pipeline|tests)\.[\w.]+)", doc[1]):
         assert find_spec(name.rstrip(".")), name
+    for command in commands(doc[1]):
+        if command[:2] == ["python", "-m"]:
+            source = Path(find_spec(command[2]).origin).read_text()
+            assert all(f'"{word}"' in source for word in command[3:] if word.startswith("--")), command
 
 
 def test_stages_exist(doc):
@@ -117,7 +121,7 @@ def test_parameters_and_their_values_are_allowed(doc):
         given = [value for value in changes(command) if value != "key=value"]
         assert all(known(value.split("=")[0]) for value in given), command
         if given and "--queue" not in command:  # there commas part the values of several experiments
-            load_params(PROJECT / "params.yaml", [value.replace("='", "=").rstrip("'") for value in given])
+            load_params(PROJECT / "params.yaml", given)
 
 
 def test_keys_of_params_exist(doc):
