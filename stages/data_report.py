@@ -15,7 +15,7 @@ def main() -> None:
     params, packed = load_params(), Path("data/packed/model")
     found = survey(packed, params.task)
     with atomic_folder(Path("data/report")) as folder:
-        write_data_report(found, packed, params.task, params.seed, folder)
+        write_data_report(found, packed, params.task, params.data_seed, folder)
     figures: dict[str, dict[str, dict[str, int]]] = {}
     for row in found.counts().to_dict("records"):
         figures.setdefault(row.pop("dataset"), {})[row.pop("split")] = row

@@ -30,11 +30,11 @@ def main(name: str, task: str, *changes: str) -> None:
     with atomic_folder(folder / "images") as part:
         for split, named, count, some in zip(SPLITS, parts, counts, backdrops):
             (part / split).mkdir()
-            generate([*named.values()], part / split, task, count, size, params.seed, os.cpu_count(), some)
+            generate([*named.values()], part / split, task, count, size, params.data_seed, os.cpu_count(), some)
     with atomic_folder(folder / "packed" / "own") as packed:
         for split in SPLITS:
             pack(
-                own.samples(folder / "images", split, (), []),
+                own.samples(folder / "images", split, task, (), []),
                 task,
                 size,
                 packed / f"{split}{SUFFIX}",

@@ -24,7 +24,7 @@ def main(preset: str) -> None:
     """Write ablation/tables/PRESET and metrics/ablation_PRESET.json; F1 there in 0..1."""
     params = load_params()
     matrix = yaml.safe_load(Path("ablation/dvc.yaml").read_text())["stages"][preset]["matrix"]
-    paths = [Path("models/ablation", preset, name, "scores.json") for name in cell_names(matrix, params)]
+    paths = [Path("models/ablation", preset, name, "scores.json") for name in cell_names(matrix, params.presets)]
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise DataError(f"{missing[0]} and {len(missing) - 1} more are missing: `dvc repro ablation/dvc.yaml:{preset}`")

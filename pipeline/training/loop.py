@@ -80,7 +80,7 @@ def train(
             state.begin_epoch(lr_scale)
             batches = epoch_batches(len(dataset), params.seed, state.epoch, recipe.batch, rounds)
             images, left = sum(map(len, batches)), batches[state.step :]
-            loader = training_batches(dataset, state.epoch, left, shard, recipe.workers)
+            loader = training_batches(dataset, state.epoch, left, shard, params.machine.workers)
             with progress.epoch(state.epoch, images, images - sum(map(len, left)), loader) as parts:
                 for batch in left:
                     loss, signals, last = backward(state, batch, shard, parts, loss_of, stop)

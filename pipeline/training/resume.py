@@ -21,7 +21,7 @@ from pipeline.errors import CheckpointError
 from pipeline.model.checkpoint import require_whole, save_model
 from pipeline.model.clipsym import CLIPSym
 from pipeline.model.record import ModelRecord
-from pipeline.params import Params, TrainParams
+from pipeline.params import Params
 from pipeline.params.project import located, project
 from pipeline.params.values import named_files
 from pipeline.runtime.files import atomic_file, locked
@@ -34,8 +34,7 @@ def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
     """A digest of what a training depends on: its parameters, this package's code, the packed splits, the files that
     the parameters name: words, weights. Raises CheckpointError where one is missing.
     """
-    included = dict.fromkeys(("seed", "task", "prompts", "decoder"), True)
-    trained = params.model_dump_json(include=included | {"train": set(TrainParams.model_fields) - {"workers"}})
+    trained = params.model_dump_json(include={"seed", "task", "prompts", "decoder", "train"})
     digest = hashlib.sha256(f"{trained} {params.backbone} {params.chosen.model_dump_json()}".encode())
     package, sections = Path(__file__).parents[1], ("prompts.", "train.", f"backbones.{params.backbone}.")
     named = {key: located(path) for key, path in named_files(params) if path and key.startswith(sections)}

@@ -37,7 +37,7 @@ class TrainingState:
     """
 
     def __init__(self, fabric: Fabric, params: Params, model: CLIPSym) -> None:
-        if params.train.compile and fabric.device.type == "cuda":  # on the CPU it was slower than the paths made for it
+        if params.machine.compile and fabric.device.type == "cuda":  # slower on the CPU than the paths made for it
             model.compile()
         self.model = model.to(fabric.device)
         ema = get_ema_multi_avg_fn(params.train.ema)
