@@ -17,6 +17,7 @@ from typing import get_args
 
 from pipeline.errors import DataError, UserError, said
 from pipeline.params.choices import Precision, Task
+from pipeline.runtime.log import log_shown
 
 TASKS = get_args(Task)
 
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         try:
             options = _parser().parse_args(arguments)
-            code = options.run(options)
+            with log_shown():
+                code = options.run(options)
         finally:
             print(end="", flush=True)  # here, where a closed pipe is answered
         sys.exit(code)

@@ -4,6 +4,7 @@ What stands in their place is never written into: it may be a link to an object 
 would change with it. It is replaced.
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -31,7 +34,7 @@ def alone(path: Path, deed: str = "makes the same", wait: bool = True) -> Iterat
         message = f"process {_owner(file)} {deed} just now ({path})"
         if not wait:
             raise CheckpointError(f"{message}; run the same command again after its end") from None
-        print(f"{message}; waiting for its end", flush=True)
+        logger.info("%s; waiting for its end", message)
         lock.acquire()
     try:
         file.write_text(str(os.getpid()))

@@ -7,6 +7,7 @@ appears only when it is whole.
 
 import glob
 import json
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from pipeline.errors import DataError
 
+logger = logging.getLogger(__name__)
 ATTEMPTS, LONGEST_WAIT = 5, 30  # attempts in a row that bring nothing; seconds between two of them at the most
 PATIENCE = (20, 60)  # seconds for a connection, and between two pieces of it
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that a later attempt may not meet
@@ -92,7 +94,7 @@ def _attempts(first_wait: float) -> Retrying:
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=first_wait, max=LONGEST_WAIT, jitter=first_wait),
         retry=retry_if_exception(_passing),
-        before_sleep=lambda state: print(f"{state.outcome.exception()}; trying again", flush=True),
+        before_sleep=lambda state: logger.warning("%s; trying again", state.outcome and state.outcome.exception()),
         reraise=True,
     )
 

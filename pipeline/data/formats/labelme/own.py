@@ -4,6 +4,7 @@ Either in folders train, val and test, or all in one folder and those in it, of 
 each of the last two.
 """
 
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -17,6 +18,7 @@ from pipeline.data.reading.files import Beside, is_picture, read_json, visible
 from pipeline.data.reading.findings import Finding, sound
 from pipeline.errors import DataError
 
+logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 SET_APART = 0.15  # share of the images for val, and for test
 LEFT_OUT = "shapes that are no symmetry marks left out"
@@ -78,7 +80,7 @@ def bring(folder: Path, root: Path, seed: int, needed: bool) -> None:
     used = {source for source, _ in copies}
     unused = [path for path in files if path not in used and (path.suffix.lower() == ".json" or is_picture(path))]
     for line in refused + ([f"{len(unused)} files are not used, such as {unused[0]}: {UNUSED}"] if unused else []):
-        print(f"{folder}: {line}")
+        logger.info("%s: %s", folder, line)
 
 
 def _part(path: Path, folder: Path) -> str:
