@@ -102,7 +102,7 @@ def _attempts(first_wait: float) -> Retrying:
 def _passing(error: BaseException) -> bool:
     """Whether the fault may be gone at the next attempt."""
     if isinstance(error, requests.HTTPError):
-        return error.response.status_code in PASSING
+        return error.response is not None and error.response.status_code in PASSING
     broken = requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError
     return isinstance(error, (Unfinished, ConnectionError, TimeoutError, *broken))
 
@@ -156,9 +156,10 @@ def _web(url: str, have: int, known: Edition) -> Iterator[Stream]:
         answer.raise_for_status()
         if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise DataError(f"{url}: {PAGE}")
-        tag = answer.headers.get("ETag", "W/")
-        tag = answer.headers.get("Last-Modified") if tag.startswith("W/") else tag  # a weak tag allows no ranges
-        start, length = 0, answer.headers.get("Content-Length")
+        tag = answer.headers.get("ETag")
+        if tag is None or tag.startswith("W/"):  # a weak tag allows no ranges
+            tag = answer.headers.get("Last-Modified")
+        start, length = 0, int(answer.headers.get("Content-Length") or 0) or None
         if answer.status_code == requests.codes.partial_content:
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
             total = known.size if found and found[2] == "*" else found and int(found[2])
@@ -167,7 +168,7 @@ def _web(url: str, have: int, known: Edition) -> Iterator[Stream]:
                 raise Changed(f"{url}: is not the file of before, or another range than asked for")
             start, length = have, total
         blocks = iter(lambda: answer.raw.read1(BLOCK, decode_content=False), b"")
-        yield Stream(Edition(tag, int(length) if length else None), start, blocks)
+        yield Stream(Edition(tag, length), start, blocks)
 
 
 @contextmanager

@@ -36,11 +36,14 @@ from pipeline.annotations import Annotation
 from pipeline.data.packed.targets import clipped, mask, scaled
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
+from pipeline.params.choices import Task
 
 SUFFIX = ".safetensors"
 HEADER = 4096  # bytes of JSON, padded with blanks; written last, when the number of samples is known
 METADATA, CHECKSUM = "__metadata__", "crc32"  # safetensors' name for what is no tensor; our entry there
-TYPES = {"U8": np.dtype("u1"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+TYPES: dict[str, np.dtype] = {
+    kind: np.dtype(name) for kind, name in {"U8": "u1", "I32": "<i4", "F32": "<f4", "I64": "<i8"}.items()
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def write_packed(path: Path, samples: Iterable[Packed], size: int) -> int:
         file.write(bytes(8 + HEADER))
         for sample in samples:
             summed.write(sample.image.tobytes())
-            for part, content in zip(parts, (sample.where, sample.values, sample.edges, sample.record)):
+            arrays = sample.where, sample.values, sample.edges
+            for part, content in zip(parts, [*(array.tobytes() for array in arrays), sample.record]):
                 part.write(content)
             lengths = len(sample.where), len(sample.edges), len(sample.record)
             bounds.append(tuple(np.add(bounds[-1], lengths).tolist()))
@@ -119,7 +123,8 @@ def _header(crc: int, **tensors: tuple[str, list[int]]) -> bytes:
     """The head of a safetensors file: the length of its JSON, and the JSON of names, types, shapes and places, with the
     checksum that goes on from that of the tensors.
     """
-    entries, position = {}, 0
+    entries: dict[str, dict] = {}
+    position = 0
     for name, (kind, shape) in tensors.items():
         end = position + TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64))
         entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [position, end]}
@@ -137,7 +142,7 @@ class PackedSplit:
     """The samples of one file, which stays closed between two of them; with `chosen`, only those of these numbers."""
 
     path: Path
-    task: str
+    task: Task
     chosen: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
@@ -280,7 +285,7 @@ class TargetSplit(PackedSplit):
         return scaled(clipped(self.unscaled_target(number), self.task)) >= 0.5
 
 
-def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: str) -> list[PackedSplit]:
+def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: Task) -> list[PackedSplit]:
     """The packed `split` of each of these data sets that has one and holds images in it. Raises DataError where a file
     is damaged.
     """

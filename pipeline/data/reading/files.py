@@ -9,6 +9,7 @@ import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.annotations import Annotation, Sample
 from pipeline.data.reading.findings import Finding, sound
@@ -31,7 +32,8 @@ def visible(folder: Path, refused: list[str]) -> list[Path]:
 
     Broken links are among them. What cannot be looked into goes to `refused`, with the reason.
     """
-    found, unlisted = [], []
+    found: list[Path] = []
+    unlisted: list[OSError] = []
     for inner, folders, names in os.walk(folder, onerror=unlisted.append):
         folders[:] = [name for name in folders if not hidden(name)]
         links = [Path(inner, name) for name in sorted(folders) if Path(inner, name).is_symlink()]
@@ -67,7 +69,7 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """The content of a JSON file as plain Python values. Raises DataError, which names the file."""
     try:
         return json.loads(read_bytes(path))
@@ -75,13 +77,13 @@ def read_json(path: Path) -> object:
         raise DataError(f"{path}: expected JSON, got {error}") from None
 
 
-def point(value: object) -> tuple[float, float]:
+def point(value: Any) -> tuple[float, float]:
     """A pair of finite coordinates. Raises ValueError, or TypeError where there are no two numbers at all."""
     x, y = value
     return coordinate(x), coordinate(y)
 
 
-def coordinate(value: object) -> float:
+def coordinate(value: Any) -> float:
     """One finite coordinate. Raises ValueError or TypeError."""
     try:
         number = float(value)
@@ -101,7 +103,7 @@ def inside(root: Path, name: object) -> Path:
     return root / name
 
 
-def locate(folder: Path, name: object, findings: list[Finding]) -> Path:
+def locate(folder: Path, name: Any, findings: list[Finding]) -> Path:
     """The image in `folder` that an annotation calls `name`; by its stem where that file is missing.
 
     Blanks around a name and wrong extensions occur in SDRW; what was mended goes into `findings`, once. Raises

@@ -31,7 +31,8 @@ def samples(root: Path, split: str, labels: Collection[str], findings: list[Find
     Malformed annotations become faults in `findings`. Raises DataError where nothing in a split for training is a
     symmetry mark.
     """
-    folder, beside, strange = root / split, Beside(), Counter()
+    folder, beside = root / split, Beside()
+    strange: Counter[str] = Counter()
 
     def sample(path: Path) -> Sample:
         drawing = labelme.read_drawing(path, labels)
@@ -106,7 +107,8 @@ def _images(annotation: Path, folder: Path, beside: Beside) -> list[Path]:
 
 def _copy(copies: list[tuple[Path, Path]]) -> None:
     """Copy files; `copies`: where from, where to. Raises DataError, which names all that cannot be."""
-    faults, sources = [], {}
+    faults: list[str] = []
+    sources: dict[Path, Path] = {}
     for source, target in copies:
         if sources.setdefault(target, source) != source:
             faults.append(f"{source}: {sources[target]} would become the same file; rename one")
