@@ -20,7 +20,7 @@ from pipeline.model.clipsym import CLIPSym
 from pipeline.model.decoder import Decoder, from_released
 from pipeline.model.record import ModelRecord
 from pipeline.params import DecoderParams, Params, load_params
-from pipeline.params.choices import Task
+from pipeline.params.choices import Task, UpsamplerKind
 
 State = dict[str, torch.Tensor]
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -98,7 +98,7 @@ def _checked(path: Path, prompts: Sequence[str] | None, count: int) -> list[str]
     if not isinstance(prompts or (), (list, tuple)) or not all(isinstance(prompt, str) for prompt in prompts or ()):
         raise CheckpointError(f"{path}: expected its prompts as a list of words, got {type(prompts).__name__}")
     if len(prompts or ()) != count:
-        raise CheckpointError(f"{path}: its weights are of {count} prompts, got {len(prompts)}")
+        raise CheckpointError(f"{path}: its weights are of {count} prompts, got {len(prompts or ())}")
     return list(prompts or ())
 
 
@@ -119,7 +119,7 @@ def _decoder_params(path: Path, weights: State) -> DecoderParams:
     width = len(weights["reduces.0.weight"])
     if width % 4:
         raise CheckpointError(f"{path}: the decoder's width must be a multiple of 4, got {width}")
-    kind = "plain" if "upsampler.0.weight" in weights else "equivariant"
+    kind: UpsamplerKind = "plain" if "upsampler.0.weight" in weights else "equivariant"
     return DecoderParams(upsampler=kind, group="C8", layers=2, width=width)
 
 
