@@ -3,10 +3,10 @@
 A preset varies some keys of params.yaml and runs each combination, a cell, with several seeds.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import product
+from typing import Any
 
 import pandas as pd
 
@@ -25,13 +25,12 @@ COLUMNS = {
 }
 
 
-def cell_names(matrix: Mapping[str, object], params: Params) -> list[str]:
+def cell_names(matrix: Mapping[str, Any], params: Params) -> list[str]:
     """The names that DVC gives the cells of a matrix, whose axes are lists or `${key}` of params.yaml."""
     axes = []
     for values in matrix.values():
         if isinstance(values, str):
-            key = re.fullmatch(r"\$\{(.+)\}", values)[1]
-            values = reduce(getattr, key.split("."), params)
+            values = reduce(getattr, values.removeprefix("${").removesuffix("}").split("."), params)
         axes.append(map(str, values))
     return ["-".join(values) for values in product(*axes)]
 
