@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 
@@ -24,7 +25,8 @@ def stop_wish() -> Iterator[Wish]:
 
     Signals reach a program's main thread only, so that elsewhere nothing changes.
     """
-    wish, before = Wish(), {}
+    wish = Wish()
+    before: dict[int, Any] = {}
 
     def note(number: int, frame: object) -> None:
         wish.signal = number
@@ -67,7 +69,7 @@ def _starter(stage: str) -> int | None:
         process = psutil.Process().parent()
         while process and _stage_of(process) == stage:
             process = process.parent()
-        return process and process.pid
+        return process.pid if process else None
     except psutil.NoSuchProcess:  # one of them has ended just now
         return None
 
