@@ -8,14 +8,14 @@ from pipeline.data.formats.labelme import own
 from pipeline.data.synthesis import embedded
 from pipeline.params import load_params
 from pipeline.params.project import located, project
-from pipeline.runtime.files import placed
+from pipeline.runtime.files import atomic_folder
 from stages.command import run_stage
 
 
 def fetch(dataset: str) -> None:
     """Make the miniature copy (data: embedded), bring the real one (data: published), or copy the user's own data."""
     params = load_params()
-    with placed(Path("data/raw") / dataset) as root:
+    with atomic_folder(Path("data/raw") / dataset) as root:
         if dataset == "photos":
             photos.copy_from_packages(root)
         elif dataset == "own":

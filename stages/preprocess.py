@@ -12,7 +12,7 @@ from pipeline.data.preparation.prepare import pack
 from pipeline.data.reading.findings import Finding
 from pipeline.errors import DataError
 from pipeline.params import load_params
-from pipeline.runtime.files import placed
+from pipeline.runtime.files import atomic_folder
 from stages.command import run_stage
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def preprocess(dataset: str, purpose: str) -> None:
     clip = params.preprocess.targets == "clipped" or dataset not in UNCLIPPED
     found: dict[str, list[Finding]] = {}
     broken, used = [], set()
-    with placed(Path("data/packed") / purpose / dataset) as folder:
+    with atomic_folder(Path("data/packed") / purpose / dataset) as folder:
         for split in SPLITS[dataset]:
             findings = found[split] = []
             try:

@@ -9,7 +9,7 @@ from pipeline.errors import DataError
 from pipeline.figures.tables import to_markdown
 from pipeline.params import load_params
 from pipeline.reporting.presets import cell_names, preset_table, readable, to_latex
-from pipeline.runtime.files import placed, write_text
+from pipeline.runtime.files import atomic_folder, write_text
 from stages.command import run_stage
 
 NOTE = """
@@ -29,7 +29,7 @@ def main(preset: str) -> None:
     if missing:
         raise DataError(f"{missing[0]} and {len(missing) - 1} more are missing: `dvc repro ablation/dvc.yaml:{preset}`")
     table = preset_table(preset, [json.loads(path.read_text()) for path in paths])
-    with placed(Path("ablation/tables") / preset) as folder:
+    with atomic_folder(Path("ablation/tables") / preset) as folder:
         table.to_csv(folder / "table.csv")
         (folder / "table.md").write_text(f"# {preset}\n\n{to_markdown(readable(table))}\n{NOTE}")
         (folder / "table.tex").write_text(to_latex(readable(table)))

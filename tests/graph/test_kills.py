@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from pipeline.data.packed.split import PackedSplit
-from pipeline.training import trainer
+from pipeline.training import resume
 from stages import data_report, evaluate, fetch, preprocess, train
 from tests.small import shrink
 
@@ -166,7 +166,7 @@ def pack_own():
 
 
 def train_saving_each_step():
-    trainer.SAVE_EVERY = 0
+    resume.SAVE_EVERY = 0
     train.main()
 
 
