@@ -133,8 +133,7 @@ def _detect(options: argparse.Namespace) -> int:
     from tqdm import tqdm  # here and below: --help need not wait for it
 
     from pipeline.application.detector import load, pixels_of
-    from pipeline.application.results import LINES, results
-    from pipeline.application.selection import select
+    from pipeline.application.files import LINES, results, select
     from pipeline.runtime.process import stop_request
 
     tasks = TASKS if options.task == "both" else (options.task,)

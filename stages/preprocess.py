@@ -5,11 +5,10 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.data.formats.labelme.own import LEFT_OUT
 from pipeline.data.packed.split import SUFFIX
-from pipeline.data.preparation.catalogue import SPLITS, UNCLIPPED, read, strays
+from pipeline.data.preparation.catalogue import SPLITS, UNCLIPPED, read, unused_images
 from pipeline.data.preparation.prepare import pack
-from pipeline.data.reading.findings import Finding
+from pipeline.data.reading.findings import LEFT_OUT, Finding
 from pipeline.errors import DataError
 from pipeline.params import load_params
 from pipeline.runtime.files import atomic_folder
@@ -46,7 +45,7 @@ def preprocess(dataset: str, purpose: str) -> None:
         if broken or (faults and params.preprocess.faults == "stop"):
             raise DataError(_message(dataset, broken, faults))
         if used:
-            found["none"] = strays(root, used)
+            found["none"] = unused_images(root, used)
         content = {split: [asdict(finding) for finding in dict.fromkeys(list_)] for split, list_ in found.items()}
         (folder / "findings.json").write_text(json.dumps(content, indent=1) + "\n")
     strange = [f.text for findings in found.values() for f in findings if f.what == LEFT_OUT]

@@ -4,6 +4,7 @@ What stands in their place is never written into: it may be a link to an object 
 would change with it. It is replaced.
 """
 
+import hashlib
 import logging
 import os
 import shutil
@@ -89,6 +90,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
     with atomic_file(path) as part:
         part.write_text(text)
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _owner(lock: Path) -> str:

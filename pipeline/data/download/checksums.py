@@ -3,8 +3,6 @@
 data/checksums.yaml   URL or file name: {sha256, bytes, first_seen}
 """
 
-import hashlib
-import logging
 import os
 from datetime import date
 from pathlib import Path
@@ -13,18 +11,6 @@ import yaml
 from filelock import FileLock
 
 from pipeline.errors import DataError
-
-logger = logging.getLogger(__name__)
-BLOCK = 2**20  # bytes
-
-
-def digest(archive: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    found = hashlib.sha256()
-    with archive.open("rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            found.update(block)
-    return found.hexdigest()
 
 
 def require(found: str, source: str, known: str | None, ledger: Path) -> None:
@@ -52,7 +38,7 @@ def note(found: str, source: str, size: int, ledger: Path) -> None:
         temporary = ledger.with_name(f".{ledger.name}.tmp")
         temporary.write_text(yaml.safe_dump(entries))
         os.replace(temporary, ledger)
-    logger.info("%s: seen for the first time; its sha256 is noted in %s, which belongs into Git", source, ledger)
+    print(f"{source}: seen for the first time; its sha256 is noted in {ledger}, which belongs into Git")
 
 
 def _read(ledger: Path) -> dict[str, dict]:

@@ -89,7 +89,7 @@ def read_photograph(source: Path | BinaryIO) -> Photograph:
         raise DataError(f"{name}: {_reason(source, error)}") from None
 
 
-def is_image(path: Path) -> bool:
+def starts_as_image(path: Path) -> bool:
     """Whether a file's content begins like that of an image, one that is read or one that is not."""
     try:
         with path.open("rb") as file:

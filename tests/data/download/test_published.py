@@ -16,9 +16,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.data.download import archives as judging
 from pipeline.data.download import published
-from pipeline.data.download.checksums import digest
 from pipeline.errors import DataError
-from pipeline.runtime.files import atomic_folder
+from pipeline.runtime.files import atomic_folder, digest
 
 FILES = {
     "dendi": ("reflection_split.pt", "rotation_split.pt", "images/1.jpg"),

@@ -6,14 +6,14 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from PIL import Image
 
 from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.data.reading.files import point, read_json
 from pipeline.data.reading.images import FORMATS
+from pipeline.data.reading.pairing import image_path
 from pipeline.errors import DataError
 
 UNKNOWN_FOLD = 1
@@ -79,7 +79,7 @@ def size(content: dict) -> tuple[int, int] | None:
     return (width, height) if width and height else _embedded_size(content.get("imageData"))
 
 
-def _side(told: Any) -> int | None:
+def _side(told: object) -> int | None:
     """A whole number of pixels, as a number or, by some tools, as text; None for anything else."""
     try:
         side = float(told) if type(told) in (int, float, str) else 0
@@ -88,7 +88,7 @@ def _side(told: Any) -> int | None:
         return None
 
 
-def _embedded_size(data: Any) -> tuple[int, int] | None:
+def _embedded_size(data: object) -> tuple[int, int] | None:
     """Width and height of the image that lies in a file itself, in base64: early LabelMe tells the size by it alone."""
     try:
         with Image.open(BytesIO(base64.b64decode(data)), formats=FORMATS) as image:
@@ -110,12 +110,6 @@ def content(annotation: Annotation, image: str, height: int, width: int) -> dict
         "version": "5.5.0", "flags": {}, "shapes": shapes,
         "imagePath": image, "imageData": None, "imageHeight": height, "imageWidth": width,
     }  # fmt: skip
-
-
-def image_path(content: object) -> PurePosixPath:
-    """Where a file says that its image lies, seen from itself, in folders written with slashes; empty for nowhere."""
-    named = content.get("imagePath") if isinstance(content, dict) else None
-    return PurePosixPath(named.replace("\\", "/") if isinstance(named, str) and "\0" not in named else "")
 
 
 def _is_mark(label: object, kind: str, labels: Collection[str]) -> bool:
