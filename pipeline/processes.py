@@ -65,9 +65,7 @@ def start(precision: Precision) -> Fabric:
     if gpu and devices > torch.cuda.device_count():
         raise ParamsError(f"{devices} processes were started on a machine with {torch.cuda.device_count()} GPUs")
     device = "cuda" if gpu else "cpu"
-    plugins: list[Any] = (
-        [] if processes else [LightningEnvironment()]
-    )  # within a Slurm job of one task Fabric would wait for more
+    plugins: list[Any] = [] if processes else [LightningEnvironment()]  # else Fabric would wait in a Slurm job of one
     if precision == "fp16":
         plugins.append(Scaled("16-mixed", device))
     if processes or os.environ.get("LOCAL_RANK", "0") != "0":  # which Fabric sets in those that it starts

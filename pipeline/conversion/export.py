@@ -43,7 +43,7 @@ def export(detector: Detector, form: Format, path: Path) -> str:
             raise CheckpointError("this model is portable already: copy its file")
         twin, said = portable(model, record), ""
     else:
-        model = model if record.portable else plain(model, record.params.chosen)
+        model = model if record.portable else plain(model, record.towers)
         size = detector.views[0][0]
         heat_map, image = HeatMap(model), torch.rand(2, 3, size, size)
         with torch.no_grad():

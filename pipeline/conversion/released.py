@@ -6,6 +6,7 @@ the state; a bare state dict has none, and whoever loads it must know those that
 
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from torch import nn
 
 from pipeline.errors import CheckpointError
 from pipeline.model.backbones import clip
+from pipeline.model.backbones.catalogue import brief, unusable
 from pipeline.model.backbones.hugging_face import as_open_clip, hugging_face_names
-from pipeline.model.backbones.weights import brief, is_torchscript, read_pickle, unusable
-from pipeline.model.clipsym import CLIPSym
-from pipeline.model.decoder import Decoder, from_released
-from pipeline.model.record import ModelRecord
+from pipeline.model.backbones.pickles import is_torchscript, read_pickle
+from pipeline.model.checkpoint import ModelRecord
+from pipeline.model.clipsym import CLIPSym, Decoder, from_released
 from pipeline.params import DecoderParams, Params, load_params
 from pipeline.params.choices import Task, UpsamplerKind
 
@@ -39,7 +40,7 @@ def released_params(task: Task) -> Params:
 def load_released(path: Path, params: Params, prompts: Sequence[str] | None = None) -> tuple[CLIPSym, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record.
 
-    params: for the record, but for the decoder, which is as found; the backbone is an entry of CLIP
+    params: their task and their backbone, an entry of CLIP, are the model's
     prompts: the M that it was trained with, in their order; by default those in the file
 
     No threshold and F1 of validation images are in the file, and in a bare state dict no epoch: the record's only
@@ -59,14 +60,15 @@ def load_released(path: Path, params: Params, prompts: Sequence[str] | None = No
     prompts = _checked(path, file.get("prompts") if prompts is None else prompts, weights[MAP].shape[1] * has_text)
 
     model = _open_clip_model(path, params, towers)
-    tower = clip.ClipTower(model.visual, params.chosen)
+    tower, model.visual = clip.ClipTower(model.visual, params.chosen), None
     text = clip.ClipText(model, clip.tokenizer(params.chosen)(prompts))() if has_text else None
     params = params.model_copy(update={"decoder": _decoder_params(path, weights)})
     decoder = _decoder(path, params.decoder, tower.widths, text, weights)
     epoch = file.get("epoch")
     epoch = int(epoch) if isinstance(epoch, (int, np.integer)) and epoch >= 0 else 0
-    record = ModelRecord(params, prompts, epoch, 0.0, {"released": 0.5}, detection_threshold=0.5)
-    return CLIPSym(tower, decoder, text, "fp32").eval(), record
+    unknown = {"params": {}, "prompt_kind": "released" if has_text else "none", "precision": "fp32"}
+    record = ModelRecord.of(params, prompts, epoch, 0.0, {"released": 0.5})
+    return CLIPSym(tower, decoder, text, "fp32").eval(), replace(record, detection_threshold=0.5, **unknown)
 
 
 def _check_task(path: Path, file: dict, task: Task) -> None:

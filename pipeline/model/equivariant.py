@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.model.upsampler import LiftedUpsampler
+from pipeline.model.clipsym import LiftedUpsampler
 from pipeline.params.choices import Group
 
 with warnings.catch_warnings():

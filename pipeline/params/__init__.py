@@ -6,8 +6,18 @@ from pipeline.params.schema import (
     DecoderParams,
     Params,
     PromptParams,
+    TowerParams,
     TrainParams,
     load_params,
 )
 
-__all__ = ["BackboneParams", "DecoderParams", "Params", "PromptParams", "TrainParams", "changed", "load_params"]
+__all__ = [
+    "BackboneParams",
+    "DecoderParams",
+    "Params",
+    "PromptParams",
+    "TowerParams",
+    "TrainParams",
+    "changed",
+    "load_params",
+]

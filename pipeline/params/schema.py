@@ -48,17 +48,22 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class BackboneParams(_Section):
-    """One entry of the catalogue of backbones."""
+class TowerParams(_Section):
+    """What the towers of a backbone are. Checkpoints hold these keys: see pipeline.model.checkpoint for new ones."""
 
     family: Literal["lite", "open_clip"]
     model: Text
     pretrained: Text
-    weights: File
     input_size: InputSize
     blocks: Annotated[tuple[Count, ...], Field(min_length=3, max_length=3)]
-    frozen: Annotated[int, Field(ge=0, strict=True)]
     normalisation: Literal["released", "own"]
+
+
+class BackboneParams(TowerParams):
+    """One entry of the catalogue of backbones: its towers, where their weights are, and how they learn."""
+
+    weights: File
+    frozen: Annotated[int, Field(ge=0, strict=True)]
     tower_lr: Annotated[Number, Field(gt=0)]
     decoder_lr: Annotated[Number, Field(gt=0)]
 
@@ -112,7 +117,7 @@ class PromptParams(_Section):
 
 
 class DecoderParams(_Section):
-    """The decoder's shape."""
+    """The decoder's shape. Checkpoints hold these keys, too."""
 
     upsampler: UpsamplerKind
     group: Group

@@ -2,13 +2,16 @@
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.figures.tables import to_markdown
-from pipeline.model.record import ModelRecord
 from pipeline.params import Params
 from pipeline.reporting.presets import preset_table, readable
 from pipeline.reporting.published import PUBLISHED
 from pipeline.reporting.tables import main_table, robustness_table
+
+if TYPE_CHECKING:
+    from pipeline.model.checkpoint import ModelRecord
 
 EMBEDDED_NOTE = (
     "**Not comparable with published figures.** The data are miniature copies, made from photographs of installed "
@@ -23,7 +26,7 @@ PUBLISHED_NOTE = (
 
 def write_report(
     params: Params,
-    record: ModelRecord,
+    record: "ModelRecord",
     summaries: dict[str, dict[str, dict]],
     transformed: dict[str, dict[str, float | None]],
     cells: list[dict],

@@ -15,9 +15,8 @@ import torch
 
 from pipeline.data.packed.split import PackedSplit, TargetSplit
 from pipeline.errors import DataError, Interrupted, TrainingError
-from pipeline.model.checkpoint import load_model
+from pipeline.model.checkpoint import ModelRecord, load_model, load_record
 from pipeline.model.clipsym import CLIPSym
-from pipeline.model.record import ModelRecord, load_record
 from pipeline.monitoring.monitor import Progress, open_monitor
 from pipeline.params import Params
 from pipeline.params.project import project
@@ -111,7 +110,7 @@ def train(
                 if f1 > state.best_f1:
                     state.best, state.best_f1 = state.epoch, f1
                     if first:
-                        checkpoint.save_best(model, ModelRecord(params, prompts, state.epoch, f1, thresholds))
+                        checkpoint.save_best(model, ModelRecord.of(params, prompts, state.epoch, f1, thresholds))
                 if monitor:
                     monitor.draw(state.epoch, model, validation, recipe.batch)
             if monitor:

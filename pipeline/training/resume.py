@@ -19,9 +19,8 @@ import torch
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.errors import CheckpointError
-from pipeline.model.checkpoint import require_whole, save_model
+from pipeline.model.checkpoint import ModelRecord, require_whole, save_model
 from pipeline.model.clipsym import CLIPSym
-from pipeline.model.record import ModelRecord
 from pipeline.params import Params, TrainParams
 from pipeline.params.project import located, project
 from pipeline.params.values import named_files

@@ -1,4 +1,4 @@
-"""Files of weights, ours and those of others: where they lie, and the tensors in them.
+"""Files of PyTorch: those of torch.save of all ages, and archives of torch.jit.save such as OpenAI's own CLIP files.
 
 Nothing in a file is executed: a pickle may name tensors, containers, and the few harmless classes that stand here.
 """
@@ -7,62 +7,22 @@ import pickle
 import re
 import zipfile
 from argparse import Namespace
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 
-from pipeline.errors import BackboneError, CheckpointError
-from pipeline.model.backbones.torchscript import ARCHIVE, read_torchscript
-from pipeline.params.project import located
+from pipeline.errors import CheckpointError
 
-HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-WEIGHT_FILES = (*HUB_FILES, "model.safetensors", "model.pt")
-WITHIN = ("state_dict", "model_state_dict", "model", "module")  # keys under which trainings keep a state
-
-
-def local_weights(path: Path) -> Path:
-    """The weights file at `path`, or inside it if it is a folder."""
-    path = located(path)
-    candidates = [path / name for name in WEIGHT_FILES] if path.is_dir() else [path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise BackboneError(f"{path}: no weights there; expected a file, or a folder with one of {', '.join(WEIGHT_FILES)}")
-
-
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Names and tensors of a file: safetensors, PyTorch's of all ages, TorchScript; told apart by their content.
-
-    A state inside a training's checkpoint is taken out of it. Raises CheckpointError.
-    """
-    if is_safetensors(path):
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path}: damaged safetensors: {brief(error)}") from None
-    if is_torchscript(path):
-        return read_torchscript(path)
-    content = read_pickle(path)
-    for _ in WITHIN:  # a dict may hold itself
-        content = next((content[key] for key in WITHIN if isinstance(content.get(key), dict)), content)
-    if not content or not all(torch.is_tensor(value) for value in content.values()):
-        found = ", ".join(f"{name} ({type(value).__name__})" for name, value in list(content.items())[:4])
-        raise CheckpointError(
-            f"{path}: expected tensors by name, or a dict that holds them as {' or '.join(WITHIN)}; got "
-            f"{found or 'nothing'}"
-        )
-    return {str(name).replace("_orig_mod.", ""): value for name, value in content.items()}  # of torch.compile
-
-
-def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do: the length of a header, and the header's brace."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+ARCHIVE = re.compile(r"([^/]+)/constants\.pkl")  # a file that torch.save's archives lack
+NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}  # last names of CLIP's other tensors
+STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
 
 
 def is_pytorch(path: Path) -> bool:
@@ -96,24 +56,68 @@ def read_pickle(path: Path) -> dict:
     return content
 
 
-def unusable(state: dict[str, torch.Tensor], model: nn.Module) -> str:
-    """What keeps the values from being this model's weights; empty where nothing does. Names and shapes do not matter.
+def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
+    """Names and tensors of the modules in the archive. Raises CheckpointError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            folder = next(filter(None, map(ARCHIVE.fullmatch, archive.namelist())))[1]
+            data = [entry for entry in archive.infolist() if entry.filename.startswith(f"{folder}/data")]
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in data):  # PyTorch packs its code only
+                raise ValueError("its data are compressed")
+            module = _Reader(archive, folder).load()
+        return dict(_named(module, ""))
+    except Exception as error:  # a pickle may break in any way
+        raise CheckpointError(f"{path}: a damaged TorchScript archive: {type(error).__name__}: {error}") from None
 
-    Loading them would cast whole numbers to floats, and take NaN over, without a word.
-    """
-    for name, own in model.state_dict().items():
-        value = state.get(name, own)
-        if value.dtype != own.dtype and not (value.is_floating_point() and own.is_floating_point()):
-            return f"{name}: expected {own.dtype}, got {value.dtype}"
-        if not value.to(own.dtype).isfinite().all():
-            return f"{name}: holds NaN or infinity"
-    return ""
+
+class _Module:
+    """Stands for an object of the archive's own classes."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.state = state
 
 
-def brief(error: Exception) -> str:
-    """One line on an error of a library, without the colours of a terminal."""
-    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(' '.join(lines[:3]).split())}"
+class _Reader(pickle.Unpickler):
+    """Knows modules, tensors and lists; any other class is an error."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(archive.open(f"{folder}/data.pkl"))
+        self.archive, self.folder = archive, folder
+        self.storages: dict[str, torch.Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Callable | type | torch.dtype:
+        """What a name of the pickle stands for."""
+        if module.split(".")[0] == "__torch__":
+            return _Module
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _tensor
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        if module == "torch.jit._pickle":
+            return lambda value, *_: value
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of a module")
+
+    def persistent_load(self, place: tuple) -> torch.Tensor:
+        """The numbers of one storage; the device that they lay on does not matter."""
+        _, dtype, key, _, length = place
+        if key not in self.storages:
+            content = bytearray(self.archive.read(f"{self.folder}/data/{key}"))
+            self.storages[key] = torch.frombuffer(content, dtype=dtype) if length else torch.empty(0, dtype=dtype)
+        return self.storages[key]
+
+
+def _named(module: _Module, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, value in module.state.items():
+        if isinstance(value, _Module):
+            yield from _named(value, f"{prefix}{name}.")
+        elif torch.is_tensor(value) and name not in NO_WEIGHTS:
+            yield prefix + name, value
+
+
+def _tensor(storage: torch.Tensor, offset: int, shape: tuple, strides: tuple, *_: object) -> torch.Tensor:
+    return storage.as_strided(shape, strides, offset)
 
 
 def _reason(path: Path, error: Exception) -> str:
