@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def load_released(path: Path, params: Params, prompts: Sequence[str] | None = No
     decoder = _decoder(path, params.decoder, tower.widths, text, weights)
     epoch = file.get("epoch")
     epoch = int(epoch) if isinstance(epoch, (int, np.integer)) and epoch >= 0 else 0
-    unknown = {"params": {}, "prompt_kind": "released" if has_text else "none", "precision": "fp32"}
+    unknown: dict[str, Any] = {"params": {}, "prompt_kind": "released" if has_text else "none", "precision": "fp32"}
     record = ModelRecord.of(params, prompts, epoch, 0.0, {"released": 0.5})
     return CLIPSym(tower, decoder, text, "fp32").eval(), replace(record, detection_threshold=0.5, **unknown)
 
@@ -104,7 +105,7 @@ def _checked(path: Path, prompts: Sequence[str] | None, count: int) -> list[str]
     return list(prompts or ())
 
 
-def _open_clip_model(path: Path, params: Params, towers: State) -> nn.Module:
+def _open_clip_model(path: Path, params: Params, towers: State) -> Any:
     """CLIP with the weights of the file, at the input size of the catalogue entry."""
     model = clip.open_clip_model(params.chosen, None)
     _require(path, towers, (source for name in model.state_dict() for source in hugging_face_names(name)))
