@@ -18,9 +18,7 @@ from pipeline.annotations import Sample
 from pipeline.data.packed.targets import BLUR, BLUR_SIGMA, reflection_instances, rotation_orders
 from pipeline.data.reading.images import read_photograph
 from pipeline.geometry import Letterbox
-from pipeline.model.clipsym import CLIPSym
-from pipeline.model.decoder import HEADS, Decoder, DecoderLayer
-from pipeline.model.upsampler import LiftedUpsampler, PlainUpsampler
+from pipeline.model.clipsym import HEADS, CLIPSym, Decoder, DecoderLayer, LiftedUpsampler, PlainUpsampler
 from pipeline.scoring.f1 import RADIUS, THRESHOLDS, F1Counts
 from pipeline.training.loader import JITTER, JITTER_SHARE, TILT
 

@@ -18,6 +18,7 @@ from typing import get_args
 
 from pipeline.errors import DataError, UserError, said
 from pipeline.params.choices import Precision, Task
+from pipeline.runtime.log import log_shown
 
 TASKS = get_args(Task)
 
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         try:
             options = _parser().parse_args(arguments)
-            code = options.run(options)
+            with log_shown():
+                code = options.run(options)
         finally:
             print(end="", flush=True)  # here, where a closed pipe is answered
         sys.exit(code)
@@ -133,8 +135,7 @@ def _detect(options: argparse.Namespace) -> int:
     from tqdm import tqdm  # here and below: --help need not wait for it
 
     from pipeline.application.detector import load, pixels_of
-    from pipeline.application.results import LINES, results
-    from pipeline.application.selection import select
+    from pipeline.application.files import LINES, results, select
     from pipeline.runtime.process import stop_request
 
     tasks = TASKS if options.task == "both" else (options.task,)

@@ -42,7 +42,7 @@ TURNED = pd.DataFrame(
 ).set_index("method")
 
 # Preset -> the values of all keys that its cells set but the seed, in their order -> the method that they make.
-_METHODS = {
+_METHODS: dict[str, dict[tuple, str]] = {
     "grid": {
         ("clip", "sapg", "equivariant"): CLIPSYM,
         ("clip", "none", "equivariant"): NO_TEXT,
@@ -83,7 +83,7 @@ def published(method: str, test_set: str, task: str) -> float | None:
 
 
 # Preset -> task -> values -> F1 in per cent on the real DENDI.
-PUBLISHED_CELLS = {
+PUBLISHED_CELLS: dict[str, dict[str, dict[tuple, float]]] = {
     preset: {
         task: {
             values: figure

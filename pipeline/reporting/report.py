@@ -3,13 +3,16 @@
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.figures.tables import to_markdown
-from pipeline.model.record import ModelRecord
 from pipeline.params import Params
 from pipeline.reporting.presets import preset_table, readable
 from pipeline.reporting.published import CLIPSYM, PLAIN, PUBLISHED, TURNED
 from pipeline.reporting.tables import main_table, robustness_table
+
+if TYPE_CHECKING:
+    from pipeline.model.checkpoint import ModelRecord
 
 EMBEDDED_NOTE = (
     "**Not comparable with published figures.** The data are miniature copies, made from photographs of installed "
@@ -37,7 +40,7 @@ PICTURES = ("gallery.png", "pr.png")  # of each test set, made by its evaluation
 
 def write_report(
     params: Params,
-    record: ModelRecord,
+    record: "ModelRecord",
     summaries: dict[str, dict[str, dict]],
     transformed: dict[str, dict[str, float | None]],
     cells: list[dict],

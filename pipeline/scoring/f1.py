@@ -7,6 +7,7 @@ counts at all thresholds exactly.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def heat_maps(
     that every image stays in the same company, and its heat map the same to the last bit.
     """
     starts = range(0, len(split), batch)[shard.rank :: shard.world_size]
-    quiet = {"disable": True} if shard.rank else {}  # else TQDM_DISABLE decides
+    quiet: dict[str, Any] = {"disable": True} if shard.rank else {}  # else TQDM_DISABLE decides
     total = sum(min(batch, len(split) - start) for start in starts)
     with tqdm(total=total, desc=description, unit="image", leave=False, **quiet) as bar:
         for start in starts:

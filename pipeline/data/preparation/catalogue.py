@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from pipeline.annotations import Sample
-from pipeline.data.reading.files import pictures
+from pipeline.data.reading.files import image_files
 from pipeline.data.reading.findings import Finding
 from pipeline.params.choices import Dataset, Task, Validation
 
@@ -64,7 +64,7 @@ def unused_images(root: Path, used: set[Path]) -> list[Finding]:
     """A note on each image under `root` that is not among the `used` ones."""
     return [
         Finding("note", "image in no split", f"{path}: no annotation of this task names it")
-        for path in pictures(root, []) if path not in used
+        for path in image_files(root, []) if path not in used
     ]  # fmt: skip
 
 

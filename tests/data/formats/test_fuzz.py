@@ -21,7 +21,8 @@ from pipeline.data.formats import dendi
 from pipeline.data.formats.labelme import ldrs
 from pipeline.data.formats.labelme import shapes as labelme
 from pipeline.data.formats.matlab import nyu, sdrw
-from pipeline.data.packed.split import Packed, PackedSplit, write_packed
+from pipeline.data.packed.split import PackedSplit
+from pipeline.data.preparation.packing import Packed, write_packed
 from pipeline.data.reading.images import read_photograph
 from pipeline.errors import DataError
 

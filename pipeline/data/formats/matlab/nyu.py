@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.data.formats.matlab.file import read_matlab, segments
 from pipeline.data.reading.findings import Finding
-from pipeline.data.reading.pairing import annotated
+from pipeline.data.reading.pairing import annotated_images
 from pipeline.params.choices import Task
 
 
@@ -19,7 +19,7 @@ def samples(root: Path, split: str, task: Task, labels: Collection[str], finding
     return [
         replace(sample, name=f"{kind}-{sample.name}")
         for kind in ("S", "M")
-        for sample in annotated(root / "NYU" / kind, "*.mat", _axes, findings)
+        for sample in annotated_images(root / "NYU" / kind, "*.mat", _axes, findings)
     ]
 
 
