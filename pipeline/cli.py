@@ -204,7 +204,7 @@ def _info(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from pipeline.application.detector import load
-    from pipeline.conversion.export import export
+    from pipeline.application.export import export
 
     _check_target(options.out)
     detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts))

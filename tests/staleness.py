@@ -150,7 +150,6 @@ def main(folder: Path) -> None:
         change(folder)
         print(row(name, stale(folder)), flush=True)
         run(folder, "git", "checkout", "--quiet", ".")
-        run(folder, "git", "clean", "--force", "--quiet", "data/own")
         for path in (folder / "data/own/picture.jpg", folder / "data/packed/model/own/more"):
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""CLIPSym (paper section 3; METHOD section 4): an image tower, prompts, and the decoder and upsampler that join them.
+"""CLIPSym (paper section 3; docs/method.md): an image tower, prompts, and the decoder and upsampler that join them.
 
 To be read from top to bottom. D is the decoder's width, M the number of prompts, T the number of tokens (the grid,
 after a class token if the image tower has one). Submodules of decoder and upsampler carry the released code's names, so

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from dvc.dependency import ParamsDependency
+from dvc.output import Output
 from dvc.repo import Repo
 
 PROJECT = Path(__file__).parents[2]
@@ -18,13 +19,14 @@ LINKS = "sources", "named", "photographs"  # stages that make a link to each fil
 
 @dataclass(frozen=True)
 class Resolved:
-    """One stage of a matrix: its name, the module and the words of its command, its deps and the keys of its params."""
+    """One stage of a matrix: the module and the words of its command, files that it depends on, keys of params.yaml."""
 
     name: str
     module: str
     words: tuple[str, ...]
     deps: frozenset[str]
     keys: frozenset[str]
+    outs: frozenset[str]
 
     @property
     def script(self) -> Path:
@@ -37,6 +39,11 @@ class Resolved:
         return dict(word.split("=", 1) for word in self.words if re.match(r"[a-z_.]+=", word))
 
 
+def inside(thing: Output) -> str:
+    """The path of a dep or an out in the project."""
+    return Path(thing.fs_path).relative_to(PROJECT).as_posix()
+
+
 @cache
 def resolved() -> dict[str, list[Resolved]]:
     """Every stage by the name of its matrix, or by its own."""
@@ -46,8 +53,7 @@ def resolved() -> dict[str, list[Resolved]]:
             python, flag, module, *words = stage.cmd.split()
             assert (python, flag) == ("python", "-m")
             params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
-            files = {Path(dep.fs_path).relative_to(PROJECT).as_posix() for dep in stage.deps if dep not in params}
-            keys = frozenset(key for dep in params for key in dep.params)
-            name = stage.name.split("@")[0]
-            found[name].append(Resolved(stage.name, module, tuple(words), frozenset(files), keys))
+            files = frozenset(map(inside, (dep for dep in stage.deps if dep not in params)))
+            keys, outs = frozenset(key for dep in params for key in dep.params), frozenset(map(inside, stage.outs))
+            found[stage.name.split("@")[0]].append(Resolved(stage.name, module, tuple(words), files, keys, outs))
     return found

@@ -88,7 +88,7 @@ def make_all():
     WRITERS["ablation"]()
     WRITERS["report"]()
     matrix = yaml.safe_load(Path("ablation/dvc.yaml").read_text())["stages"]["group"]["matrix"]
-    for cell in cell_names(matrix, load_params()):
+    for cell in cell_names(matrix, load_params().presets):
         shutil.copytree("models/ablation/grid/tiny-none-plain", Path("models/ablation/group", cell))
     WRITERS["table"]()
 
