@@ -33,7 +33,7 @@ def numbers(arrays, ending):
 def dendi_samples(golden):
     """Task -> every image with its annotation, in the order of `all`; the split files agree with them."""
     return {
-        task: [s for split in ("train", "val", "test") for s in dendi.samples(golden / "dendi", split, task, (), [])]
+        task: [s for split in ("train", "val", "test") for s in dendi.samples(golden / "dendi", [], split, task, ())]
         for task in TASKS
     }
 

@@ -135,7 +135,7 @@ def check_reader(folder, reader, split):
     """Samples or DataError; paths stay inside the folder and nothing is written."""
     before = listing(folder)
     try:
-        samples = reader.samples(folder, split, "reflection", (), findings := [])
+        samples = reader.samples(folder, findings := [], split, "reflection", ())
     except DataError as error:
         assert str(folder) in str(error)
     else:

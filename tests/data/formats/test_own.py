@@ -204,7 +204,7 @@ def photographs(folder, count, suffix=".png"):
 def brought(folder, root, seed=0, needed=True):
     root.mkdir(parents=True)
     bring(folder, root, seed, needed)
-    found = {split: own.samples(root, split, "reflection", LABELS, findings := []) for split in SPLITS}
+    found = {split: own.samples(root, findings := [], split, "reflection", LABELS) for split in SPLITS}
     assert not findings
     return {split: [int(sample.name) for sample in samples] for split, samples in found.items()}
 
@@ -250,7 +250,7 @@ def test_too_few_to_split(tmp_path, count):
 
 def names(root):
     """Of the images of all splits, sorted."""
-    return sorted(s.image.name for split in SPLITS for s in own.samples(root, split, "reflection", LABELS, []))
+    return sorted(s.image.name for split in SPLITS for s in own.samples(root, [], split, "reflection", LABELS))
 
 
 def own_images(tmp_path, caplog, needed=True):
@@ -275,7 +275,7 @@ def test_folders_below_are_read(tmp_path, caplog):
         photographs(tmp_path / "mine" / day, 3)
     found, said = own_images(tmp_path, caplog)
     assert found == ["0.png", "0.png", "1.png", "1.png", "2.png", "2.png"] and not said
-    samples = [s for split in SPLITS for s in own.samples(tmp_path / "raw", split, "reflection", LABELS, [])]
+    samples = [s for split in SPLITS for s in own.samples(tmp_path / "raw", [], split, "reflection", LABELS)]
     assert {s.name for s in samples} == {f"{day}--{n}" for day in ("day1", "day2--morning") for n in range(3)}
 
 
@@ -314,7 +314,7 @@ def test_the_image_that_a_file_names(tmp_path, caplog):
     assert found == ["0.png", "3.png", "far.png", "other.png"] and not said
     findings = []
     for split in SPLITS:
-        own.samples(tmp_path / "raw", split, "reflection", LABELS, findings)
+        own.samples(tmp_path / "raw", findings, split, "reflection", LABELS)
     (note,) = findings
     assert note.what == "two images of one name" and "0.jpg: not used" in note.text
 
@@ -329,7 +329,7 @@ def test_an_image_outside_the_folder_is_not_taken(tmp_path, caplog):
         assert not list((tmp_path / "raw").rglob("secret.png"))
         findings = []
         for split in SPLITS:
-            own.samples(tmp_path / "raw", split, "reflection", LABELS, findings)
+            own.samples(tmp_path / "raw", findings, split, "reflection", LABELS)
         (fault,) = findings
         assert "x.json: there is no image of that name beside it, nor secret.png, which it names" in fault.text
         shutil.rmtree(tmp_path / "raw")
@@ -373,13 +373,13 @@ def test_shapes_that_are_left_out_are_listed(tmp_path):
     for number in range(3):
         labelled(tmp_path / "train" / f"{number}.json", *boxes, *([shape("line", (1, 2), (3, 4))] * (number == 0)))
         Image.new("RGB", (9, 9)).save(tmp_path / "train" / f"{number}.png")
-    samples = own.samples(tmp_path, "train", "reflection", LABELS, findings := [])
+    samples = own.samples(tmp_path, findings := [], "train", "reflection", LABELS)
     assert [len(s.annotation.axes) for s in samples] == [1, 0, 0] and not any(s.annotation.discs for s in samples)
     assert [(f.kind, f.what) for f in findings] == [("repair", LEFT_OUT)] * 3
     assert "0.json: 'car' (rectangle) x 2, 'tree' (mask) x 1" in findings[0].text
     (tmp_path / "train" / "0.json").unlink()
     with pytest.raises(DataError, match=r"'car' \(rectangle\) x 4, .* own.labels: axis, "):
-        own.samples(tmp_path, "train", "reflection", LABELS, [])
+        own.samples(tmp_path, [], "train", "reflection", LABELS)
 
 
 def test_preprocess_says_what_own_labels_left_out(tmp_path, monkeypatch, caplog):

@@ -132,5 +132,5 @@ def test_ldrs_tells_the_size_that_was_drawn_on(tmp_path):
     folder = tmp_path / "LDRS" / "val"
     saved(folder / "a.jpg")
     (folder / "a.json").write_text('{"shapes": [{"points": [[1, 2], [3, 4]]}], "imageWidth": 18, "imageHeight": 18}')
-    (sample,) = samples(tmp_path, "val", "reflection", (), [])
+    (sample,) = samples(tmp_path, [], "val", "reflection", ())
     assert sample.drawn == (18, 18)

@@ -13,7 +13,7 @@ from pipeline.errors import DataError
 from pipeline.params.choices import Task
 
 
-def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, findings: list[Finding], split: str, task: Task, labels: Collection[str]) -> list[Sample]:
     """The images of `split` (train, val, test); `root` holds `LDRS/SPLIT/NAME.json` and `NAME.jpg`.
 
     A malformed annotation, or one without an image, becomes a fault in `findings`.

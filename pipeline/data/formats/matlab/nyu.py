@@ -11,7 +11,13 @@ from pipeline.data.reading.pairing import annotated_images
 from pipeline.params.choices import Task
 
 
-def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+def samples(
+    root: Path,
+    findings: list[Finding],
+    split: str = "train",
+    task: Task = "reflection",
+    labels: Collection[str] = (),
+) -> list[Sample]:
     """All images (they serve training only); `root` holds `NYU/S` and `NYU/M`, each `I001.png`, `I001.mat` and so on.
 
     A malformed annotation, or one without an image, becomes a fault in `findings`.
