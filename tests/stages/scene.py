@@ -94,14 +94,16 @@ def spread(values):
     return grey_dilation(values, footprint=DISC, mode="constant", cval=0)
 
 
-def f1(pairs, threshold):
-    """Precision, recall and F1 of pairs of a heat map and a mask at one threshold: the measure in its plainest form."""
+def f1(pairs, thresholds):
+    """Precision, recall and F1 of pairs of a heat map and a mask, at one threshold or an array of them."""
     true = predicted = actual = 0
     for heat_map, mask in pairs:
-        found, marked = spread((heat_map > threshold).astype(np.uint8)), spread(mask.astype(np.uint8))
-        true, predicted, actual = true + (found & marked).sum(), predicted + found.sum(), actual + marked.sum()
-    precision, recall = true / max(1, predicted), true / actual
-    return precision, recall, 2 * precision * recall / max(1e-9, precision + recall)
+        found, marked = spread(heat_map)[..., None] > thresholds, spread(mask.astype(np.uint8))[..., None] > 0
+        true, predicted = true + (found & marked).sum((0, 1)), predicted + found.sum((0, 1))
+        actual += marked.sum()
+    precision, recall = true / np.maximum(1, predicted), true / actual
+    figures = precision, recall, 2 * precision * recall / np.maximum(1e-9, precision + recall)
+    return figures if np.ndim(thresholds) else tuple(figure.item() for figure in figures)
 
 
 def read(path):
