@@ -77,7 +77,7 @@ def packed(folder, dataset, split, count, columns=(AXIS[0],), size=SIZE, task="r
 
 def save_checkpoint(path, params, thresholds=THRESHOLDS, epoch=7, validation_f1=0.25):
     """A random model under a record with these figures."""
-    prompts = ["cat", "fire hydrant"]
+    prompts = [] if params.prompts.kind == "none" else ["cat", "fire hydrant"]
     model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
     record = ModelRecord(params, prompts, epoch, validation_f1, dict(thresholds))
     save_model(path, model, record)
