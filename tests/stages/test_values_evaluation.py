@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data.packed.split import PackedSplit
+from pipeline.evaluation import evaluate as evaluation
+from pipeline.model.checkpoint import load_model
 from pipeline.model.clipsym import CLIPSym
+from pipeline.processes import Share
 from pipeline.scoring.baselines import centre_map, random_map
 from pipeline.scoring.f1 import THRESHOLDS as LEVELS
 from stages import evaluate, robustness
@@ -103,6 +107,18 @@ def test_the_gallery_shows_images_of_all_sets(seen):
     names = sorted(path.stem for path in (seen / "evaluation/mixed/gallery").iterdir())
     assert names == ["ldrs-test-0", "ldrs-test-2", "sdrw-test-0"]  # numbers 0, 2 and 4 of all
     assert Image.open("evaluation/mixed/gallery/ldrs-test-2.png").size[1] == SIZE
+
+
+def test_processes_share_the_images(seen):
+    """Each is scored by one of them."""
+    model, _ = load_model(seen / "models/main/model.safetensors")
+    splits = [PackedSplit(seen / f"data/packed/model/{name}/test.safetensors", "reflection") for name in IMAGES]
+    parts = [evaluation.evaluate(model, splits, 2, 15, SEED, Share(rank, 2)) for rank in (0, 1)]
+    assert [part.images for part in parts] == [10, 5]  # in batches of two
+    assert parts[0].overlays.keys() & parts[1].overlays.keys() == set()
+    assert list((parts[0] + parts[1]).pictures) == [
+        f"{name}-test-{number}" for name, count in IMAGES.items() for number in range(count)
+    ]
 
 
 def dimmed(self, images):
