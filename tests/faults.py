@@ -1,6 +1,6 @@
 """How sharp the tests are: `python -m tests.faults [FAULT...]` plants single faults and says which test catches each.
 
-The faults are in the YAML files of this folder: `fault`, its name; `in`, the file or folder that holds the text `old`,
+The faults are in tests/planted/: `fault`, its name; `in`, the file or folder that holds the text `old`,
 once or as often as `times` says, which becomes `new`; `tests`, the files under tests/ that are to fail. Each is planted
 in a copy of the working tree. Names may be given in part. Without any fault the same tests must pass. Exit code 1 when
 a fault cannot be planted, or more survive than `--survive` allows.
@@ -14,13 +14,22 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import yaml
 from tqdm import tqdm
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[1]
+PLANTED = PROJECT / "tests" / "planted"
+FORKS = get_context("forkserver")  # with the libraries at hand, whose import would take most of the time
+LIBRARIES = [
+    "dvc.repo", "dvclive", "escnn.nn", "hypothesis", "lightning_fabric", "matplotlib.figure", "open_clip", "pandas",
+    "safetensors.torch", "scipy.ndimage", "skimage.data", "timm", "torchvision.transforms.v2",
+    "transformers.models.bert",
+]  # fmt: skip
 FAILED = re.compile(r"^(?:FAILED|ERROR) tests/(\S+)", re.MULTILINE)
 SURVIVED, PASSED, FAILS = "**survived**", 0, 1  # the last two are exit codes of pytest; others: it could not run
 
@@ -38,9 +47,12 @@ def main() -> None:
         reasons = {fault["fault"]: reason for fault in faults if (reason := planted(fault))}
         print("\n".join(f"{name}: {reason}" for name, reason in reasons.items()) or f"all {len(faults)} can be planted")
         sys.exit(bool(reasons))
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    FORKS.set_forkserver_preload(LIBRARIES)
     with ThreadPoolExecutor(options.jobs) as pool:
+        results = pool.map(caught, faults)
         control = pool.submit(without_any, faults)
-        found = list(tqdm(pool.map(caught, faults), total=len(faults), unit="fault"))
+        found = list(tqdm(results, total=len(faults), unit="fault", disable=False))
     if control.result():
         sys.exit(f"without any fault the tests do not pass:\n{control.result()}")
     print("| fault | in | caught by |\n|---|---|---|")
@@ -53,7 +65,7 @@ def main() -> None:
 
 def chosen(names: list[str]) -> Iterator[dict]:
     """The faults of these names."""
-    for path in sorted(Path(__file__).parent.glob("*.yaml")):
+    for path in sorted(PLANTED.glob("*.yaml")):
         for fault in yaml.safe_load(path.read_text()):
             if not names or any(name in fault["fault"] or name == path.stem for name in names):
                 yield fault
@@ -106,11 +118,26 @@ def without_any(faults: list[dict]) -> str:
 
 def tests(folder: Path, names: list[str]) -> tuple[int, str]:
     """Exit code and words of pytest in a copy of the project, up to the first failure."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    words = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *(f"tests/{name}" for name in names)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=folder, env=environment, **pipes)
-    return done.returncode, done.stdout
+    with TemporaryDirectory() as place:
+        process = FORKS.Process(target=run, args=(folder, [f"tests/{name}" for name in names], Path(place) / "words"))
+        process.start()
+        process.join()
+        return process.exitcode, (Path(place) / "words").read_text()
+
+
+def run(folder: Path, names: list[str], words: Path) -> None:
+    """In a process of its own, whose modules are those of the copy."""
+    with words.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.path[:] = [str(folder), *(path for path in sys.path if path not in ("", str(PROJECT)))]
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("pipeline", "stages", "tests")]:
+        del sys.modules[name]
+    code = pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *names])
+    sys.stdout.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
