@@ -5,7 +5,6 @@ A preset varies some keys of params.yaml and runs each combination, a cell, with
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
 
 import pandas as pd
 
