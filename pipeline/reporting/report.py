@@ -81,7 +81,7 @@ def write_report(
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
 
 
-def _model(params: Params, record: ModelRecord) -> str:
+def _model(params: Params, record: "ModelRecord") -> str:
     return (
         f"Backbone `{params.backbone}` at {params.chosen.input_size} px, prompts `{params.prompts.kind}` "
         f"({len(record.prompts)}), {params.decoder.upsampler} upsampler ({params.decoder.group}), decoder width "
