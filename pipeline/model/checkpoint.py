@@ -29,8 +29,9 @@ from pipeline.runtime.files import atomic_file
 
 RECORD = "record"  # the header's entry
 FORMAT = 2  # the version that is written
-TOWERS_1 = "family", "model", "pretrained", "input_size", "blocks", "normalisation"  # of a catalogue entry in format 1
-DECODER_1 = "upsampler", "group", "layers", "width"
+# Of a catalogue entry, and of `decoder`, in format 1:
+FORMAT_1_TOWERS = "family", "model", "pretrained", "input_size", "blocks", "normalisation"
+FORMAT_1_DECODER = "upsampler", "group", "layers", "width"
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]  # NaN is none
 Flag = Annotated[bool, Field(strict=True)]
@@ -117,8 +118,8 @@ def _of_format_1(fields: dict) -> dict:
     found = {
         "task": params["task"],
         "backbone": params["backbone"],
-        "towers": {key: entry[key] for key in TOWERS_1},
-        "decoder": {key: params["decoder"][key] for key in DECODER_1},
+        "towers": {key: entry[key] for key in FORMAT_1_TOWERS},
+        "decoder": {key: params["decoder"][key] for key in FORMAT_1_DECODER},
         "prompt_kind": params["prompts"]["kind"],
         "precision": "fp32" if portable else params["train"]["precision"],
     }

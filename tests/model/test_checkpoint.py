@@ -18,7 +18,6 @@ from pipeline.evaluation.cells import short
 from pipeline.model.backbones.catalogue import pretrained, random_image_tower
 from pipeline.model.checkpoint import (
     FORMAT,
-    TOWERS_1,
     ModelRecord,
     load_model,
     load_record,
@@ -27,7 +26,7 @@ from pipeline.model.checkpoint import (
     save_model,
 )
 from pipeline.model.clipsym import build_model
-from pipeline.params import load_params
+from pipeline.params import TowerParams, load_params
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 PROMPTS = ["cat dog", "fire hydrant vögel"]
@@ -92,7 +91,10 @@ def test_header_holds_what_the_model_is_made_of(checkpoint):
     assert header["format"] == FORMAT and header["prompts"] == PROMPTS and header["prompt_kind"] == "sapg"
     assert (header["task"], header["backbone"], header["precision"]) == ("reflection", "tiny", "fp32")
     entry = params["backbones"]["tiny"]
-    assert header["towers"] == {key: entry[key] for key in TOWERS_1} and header["towers"]["input_size"] == 64
+    assert (
+        header["towers"] == {key: entry[key] for key in TowerParams.model_fields}
+        and header["towers"]["input_size"] == 64
+    )
     assert header["decoder"] == {"upsampler": "equivariant", "group": "C8", "layers": 2, "width": 8}
     assert header["epoch"] == 7 and header["validation_f1"] == 0.25 and header["thresholds"]["sdrw"] == 0.125
     assert header["params"] == {**params, "backbones": {"tiny": entry}}
