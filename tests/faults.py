@@ -50,9 +50,11 @@ def main() -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     FORKS.set_forkserver_preload(LIBRARIES)
     with ThreadPoolExecutor(options.jobs) as pool:
-        results = pool.map(caught, faults)
+        results, found = pool.map(caught, faults), []
         control = pool.submit(without_any, faults)
-        found = list(tqdm(results, total=len(faults), unit="fault", disable=False))
+        for fault, result in zip(faults, tqdm(results, total=len(faults), unit="fault", disable=False)):
+            found.append(result)
+            tqdm.write(f"| {fault['fault']} | `{fault['in']}` | {result} |", file=sys.stderr)  # all may take an hour
     if control.result():
         sys.exit(f"without any fault the tests do not pass:\n{control.result()}")
     print("| fault | in | caught by |\n|---|---|---|")
