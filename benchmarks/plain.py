@@ -1,4 +1,4 @@
-"""The mathematics of METHOD in its plainest form, on the weights of our modules: what the fast paths are compared with.
+"""docs/method.md in its plainest form, on the weights of our modules: what the fast paths are compared with.
 
 As the released code does it: all twelve blocks of the image tower and the text tower at every forward, attention
 through its matrix, bilinear upsampling before each convolution, a dilation for every threshold, training images decoded

@@ -65,7 +65,8 @@ class Detection:
 
     def above(self, threshold: float) -> "Detection":
         """The same without the axes or centres of a lower score."""
-        axes, centres = (tuple(m for m in marks if m.score >= threshold) for marks in (self.axes, self.centres))
+        axes = tuple(axis for axis in self.axes if axis.score >= threshold)
+        centres = tuple(centre for centre in self.centres if centre.score >= threshold)
         return replace(self, axes=axes, centres=centres, threshold=threshold)
 
     def to_dict(self) -> dict:
@@ -172,7 +173,7 @@ class Detector:
 
     def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
         """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
-        boxes = [Letterbox(*image.shape[:2], size) for image in images]
+        boxes = [Letterbox(image.shape[0], image.shape[1], size) for image in images]
         squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
         x = torch.from_numpy(squares).to(self.model.device).permute(0, 3, 1, 2).float() / 255
         maps = sum(self.model(x.flip(3)).sigmoid().flip(3) if flip else self.model(x).sigmoid() for flip in flips)
@@ -182,7 +183,7 @@ class Detector:
         axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
         centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
         heatmap.setflags(write=False)
-        score = max((mark.score for mark in (*axes, *centres)), default=0.0)
+        score = max([*(axis.score for axis in axes), *(centre.score for centre in centres)], default=0.0)
         return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
 
 

@@ -43,7 +43,8 @@ class Selection:
 
         Raises DataError where even that does not tell two apart.
         """
-        stems, called = Counter(place.with_suffix("") for place in self.places.values()), {}
+        stems = Counter(place.with_suffix("") for place in self.places.values())
+        called: dict[str, Path] = {}
         for path, place in self.places.items():
             name = str(place.with_suffix("") if stems[place.with_suffix("")] == 1 else place)
             if name in called:

@@ -1,6 +1,7 @@
 """A local web page to try the detectors: drop a picture, see its heat map, axes and centres."""
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -22,6 +23,9 @@ from pipeline.application.server import (
     private_folder,
 )
 from pipeline.errors import DataError
+
+logger = logging.getLogger(__name__)
+
 
 ignore_environment()
 import gradio  # noqa: E402
@@ -48,11 +52,11 @@ def serve(port: int, browser: bool) -> None:
                 enable_monitoring=False, state_session_capacity=SESSIONS, prevent_thread_lock=True,
                 app_kwargs={"middleware": [guard]},
             )  # fmt: skip
-            print(f"http://{HOST}:{port}, for this machine only; Ctrl-C ends it", flush=True)
+            logger.info("http://%s:%d, for this machine only; Ctrl-C ends it", HOST, port)
             while blocks.is_running:
                 time.sleep(0.1)
         except KeyboardInterrupt:
-            print("the page is closed")
+            logger.info("the page is closed")
         finally:
             blocks.close(verbose=False)
 

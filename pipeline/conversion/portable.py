@@ -5,9 +5,9 @@ Batch normalisation is folded into the convolutions, and the steerable filters o
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
 
 from pipeline.errors import CheckpointError
 from pipeline.model.backbones.lite import LiteTower, fuse
@@ -30,7 +30,7 @@ def plain(model: CLIPSym, config: TowerParams) -> CLIPSym:
 def expand(upsampler: LiftedUpsampler) -> LiftedUpsampler:
     """The same function, of plain convolutions."""
 
-    def plain(convolution: nn.Module) -> PlainConv:
+    def plain(convolution: Any) -> PlainConv:
         weight, bias = convolution.expanded()
         twin = PlainConv(weight.shape[1], weight.shape[0])
         twin.load_state_dict({"weight": weight, "bias": bias})

@@ -215,7 +215,7 @@ def _checksum(state: dict[str, torch.Tensor], fields: dict) -> str:
     found = hashlib.sha256(json.dumps(fields | {"checksum": ""}).encode())
     for name, tensor in sorted(state.items()):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

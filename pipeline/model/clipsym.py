@@ -1,4 +1,4 @@
-"""CLIPSym (paper section 3; METHOD section 4): an image tower, prompts, and the decoder and upsampler that join them.
+"""CLIPSym (paper section 3; docs/method.md): an image tower, prompts, and the decoder and upsampler that join them.
 
 To be read from top to bottom. D is the decoder's width, M the number of prompts, T the number of tokens (the grid,
 after a class token if the image tower has one). Submodules of decoder and upsampler carry the released code's names, so
@@ -8,6 +8,7 @@ that its weights load (see `from_released`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +67,8 @@ class CLIPSym(nn.Module):
         super().train(mode)
         if not mode and self.text_tower is not None:
             with torch.no_grad():
-                self.text_embeddings.copy_(self.text_tower())
+                embeddings: Any = self.text_embeddings  # a tensor, since there is a tower
+                embeddings.copy_(self.text_tower())
         return self
 
 
@@ -191,7 +193,7 @@ class LiftedUpsampler(nn.Module):
     The convolutions are 3x3 and have `expanded`: the filter and the bias of the plain convolution that they are.
     """
 
-    def __init__(self, lifting: nn.Module, layers: Sequence[nn.Module], pool: nn.Module) -> None:
+    def __init__(self, lifting: nn.Module, layers: Sequence[nn.Module], pool: Any) -> None:
         super().__init__()
         self.factor = FACTOR[len(layers)]
         self.lifting = lifting
@@ -205,7 +207,8 @@ class LiftedUpsampler(nn.Module):
             for convolution in self.upsampler.values():
                 x = convolution(finer(x, self.factor)).relu_()
             return self.pool(x)
-        first, second = self.upsampler.values()
+        layers: list[Any] = [*self.upsampler.values()]
+        first, second = layers
         x = interleaved(conv_after_x4(x, *first.expanded()).relu_())
         x = conv_after_x4(x, *second.expanded()).relu_()
         return conv_of_interleaved(x, *self.pool.expanded())
@@ -213,6 +216,8 @@ class LiftedUpsampler(nn.Module):
 
 class PlainConv(nn.Conv2d):
     """A 3x3 convolution for LiftedUpsampler, with weights of its own."""
+
+    bias: torch.Tensor
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__(channels, out_channels, kernel_size=3, padding=1)
@@ -236,15 +241,17 @@ class PlainUpsampler(nn.ModuleDict):
     def __init__(self, width: int, layers: int) -> None:
         widths = [*(width >> halved for halved in range(layers + 1)), 1]
         super().__init__(
-            {str(3 * k): nn.Conv2d(*widths[k : k + 2], 3, padding=1) for k in range(layers + 1)}  # 1: ReLU, 2: finer
+            {
+                str(3 * k): nn.Conv2d(widths[k], widths[k + 1], 3, padding=1) for k in range(layers + 1)
+            }  # 1: ReLU, 2: finer
         )
         self.factor = FACTOR[layers]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, D, h, w] -> logits [B, 1, 16 h, 16 w]."""
-        first, *others = self.values()
-        x = first(x)
-        for convolution in others:
+        layers: list[Any] = [*self.values()]
+        x = layers[0](x)
+        for convolution in layers[1:]:
             if self.factor == 4 and not torch.jit.is_tracing():
                 x = interleaved(conv_after_x4(x.relu_(), convolution.weight, convolution.bias))
             else:

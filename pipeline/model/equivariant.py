@@ -29,6 +29,9 @@ class SteerableConv(nn.Module):
     expanded from the weights when they have changed since the last call, and always when gradients are wanted.
     """
 
+    basis: torch.Tensor
+    bias_expansion: torch.Tensor
+
     def __init__(self, in_type: enn.FieldType, out_type: enn.FieldType) -> None:
         super().__init__()
         made = enn.R2Conv(in_type, out_type, kernel_size=3, padding=1, recompute=True)  # recompute: a basis of its own

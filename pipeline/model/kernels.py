@@ -11,6 +11,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.grad import conv2d_weight
 
 LARGE = 30e6  # multiply-adds from which reordering the weights pays
 SMALL = 20480  # elements up to which PyTorch keeps a single image from oneDNN
@@ -30,7 +31,7 @@ def weight_gradient(output_gradient: torch.Tensor, x: torch.Tensor) -> torch.Ten
     if not _large(x, output_gradient.shape[1]):
         return output_gradient.T @ x
     shape = (output_gradient.shape[1], x.shape[1], 1, 1)
-    return torch.nn.grad.conv2d_weight(_as_pixels(x), shape, _as_pixels(output_gradient), dilation=2)[:, :, 0, 0]
+    return conv2d_weight(_as_pixels(x), shape, _as_pixels(output_gradient), dilation=2)[:, :, 0, 0]
 
 
 def mix_channels(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -65,7 +66,7 @@ class Linear(nn.Linear):
 class SelfAttention(nn.MultiheadAttention):
     """nn.MultiheadAttention (batch first) of a sequence with itself; its state has the same names."""
 
-    def forward(
+    def forward(  # type: ignore[override]  # what open_clip calls it with
         self, x: torch.Tensor, key: torch.Tensor, value: torch.Tensor, need_weights: bool, attn_mask: None
     ) -> tuple[torch.Tensor, None]:
         """[B, T, C] -> the same shape, and None where nn.MultiheadAttention returns weights.

@@ -7,9 +7,10 @@ import difflib
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import ParamsError
@@ -284,7 +285,7 @@ def _cross_checks(params: Params) -> list[str]:
     return faults
 
 
-def _line(path: Path, fault: dict) -> str:
+def _line(path: Path, fault: ErrorDetails) -> str:
     """One line on a fault that pydantic found."""
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
@@ -297,7 +298,7 @@ def _line(path: Path, fault: dict) -> str:
 
 def _siblings(location: tuple) -> list[str]:
     """The keys allowed beside the one at `location`."""
-    section = Params
+    section: Any = Params
     for part in location[:-1]:
         field = section.model_fields.get(part)
         section = field.annotation if field and part != "backbones" else BackboneParams

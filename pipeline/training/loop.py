@@ -1,5 +1,6 @@
-"""The training (METHOD section 6), to be read from top to bottom."""
+"""The training (docs/method.md, Training), to be read from top to bottom."""
 
+import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -7,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from math import ceil, isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from pipeline.training.optimiser import alpha_focal, balanced_alpha, schedule_fa
 from pipeline.training.resume import Checkpoint, fingerprint
 from pipeline.training.state import TrainingState, new_model
 
+logger = logging.getLogger(__name__)
 OVERFIT_STEPS = 100  # an epoch, where only a few batches are to be fitted
 
 
@@ -69,7 +72,8 @@ def train(
         state = TrainingState(fabric, params, model)
         if (saved := fabric.broadcast(checkpoint.load() if first else None)) is not None:
             state.load_state_dict(saved)
-            fabric.print(f"going on in epoch {state.epoch} after step {state.step}, from {checkpoint.folder}")
+            if first:
+                logger.info("going on in epoch %d after step %d, from %s", state.epoch, state.step, checkpoint.folder)
         logs = project() / "logs" / f"{folder.name}-{key}"
         monitor = stack.enter_context(open_monitor(folder / "live", logs, state.history)) if first else None
         progress = Progress(recipe.epochs, shown=first)
@@ -113,8 +117,9 @@ def train(
                 monitor.add(state.epoch, figures)
             state.end_epoch(figures)
 
-        fabric.print(progress.summary(fabric.device), end="")
         if first:
+            if summary := progress.summary(fabric.device):
+                logger.info(summary)
             if threshold is not None:
                 model, record = load_model(checkpoint.best(state.best))
                 found = threshold(model.to(fabric.device), validation)
@@ -122,7 +127,8 @@ def train(
             checkpoint.deliver(state.best, folder / "model.safetensors")
         fabric.barrier()
     record = load_record(folder / "model.safetensors")
-    fabric.print(f"best epoch {record.epoch}: validation F1 {record.validation_f1:.3f}")
+    if first:
+        logger.info("best epoch %d: validation F1 %.3f", record.epoch, record.validation_f1)
     return record
 
 
@@ -146,7 +152,8 @@ def backward(
             fabric.backward(loss * shard.world_size)  # gradients are averaged over the processes
         total[0] += loss.detach()
     total[1] = stop.signal > 0
-    mean, signals = (fabric.all_reduce(total, reduce_op="sum") if shard.world_size > 1 else total).tolist()
+    summed: Any = fabric.all_reduce(total, reduce_op="sum") if shard.world_size > 1 else total
+    mean, signals = summed.tolist()
     return mean, signals > 0, (images, targets)
 
 

@@ -1,6 +1,7 @@
 """All that a training changes: what a checkpoint holds."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -79,7 +80,8 @@ class TrainingState:
 
     def evaluated_model(self) -> CLIPSym:
         """The model to be validated and kept, in evaluation mode: the averaged one, if there is one."""
-        return (self.model if self.averaged is None else self.averaged.module).eval()
+        model: Any = self.model if self.averaged is None else self.averaged.module
+        return model.eval()
 
     def end_epoch(self, figures: dict[str, float]) -> None:
         """Turn to the next epoch."""

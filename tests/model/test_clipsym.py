@@ -1,4 +1,4 @@
-"""The whole model with the tiny towers, and the decoder against the plain formulation of METHOD section 4."""
+"""The whole model with the tiny towers, and the decoder against the plain formulation of docs/method.md."""
 
 import math
 from pathlib import Path

@@ -4,6 +4,7 @@ Either in folders train, val and test, or all in one folder and those in it, of 
 each of the last two.
 """
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.data.reading.files import annotation_files, is_image_file, read_js
 from pipeline.data.reading.pairing import Images, image_path
 from pipeline.errors import DataError
 
+logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 SET_APART = 0.15  # share of the images for val, and for test
 UNUSED = "images without an annotation, or what lies outside train, val and test"
@@ -47,7 +49,7 @@ def bring(folder: Path, root: Path, seed: int, needed: bool) -> None:
     used = {source for source, _ in copies}
     unused = [path for path in files if path not in used and (path.suffix.lower() == ".json" or is_image_file(path))]
     for line in refused + ([f"{len(unused)} files are not used, such as {unused[0]}: {UNUSED}"] if unused else []):
-        print(f"{folder}: {line}")
+        logger.info("%s: %s", folder, line)
 
 
 def _part(path: Path, folder: Path) -> str:
@@ -72,7 +74,8 @@ def _images(annotation: Path, folder: Path, images: Images) -> list[Path]:
 
 def _copy(copies: list[tuple[Path, Path]]) -> None:
     """Copy files; `copies`: where from, where to. Raises DataError, which names all that cannot be."""
-    faults, sources = [], {}
+    faults: list[str] = []
+    sources: dict[Path, Path] = {}
     for source, target in copies:
         if sources.setdefault(target, source) != source:
             faults.append(f"{source}: {sources[target]} would become the same file; rename one")

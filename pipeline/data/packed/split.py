@@ -32,6 +32,7 @@ from pipeline.annotations import Annotation
 from pipeline.data.packed.targets import clipped, mask, scaled
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
+from pipeline.params.choices import Task
 
 SUFFIX = ".safetensors"
 METADATA, CHECKSUM = "__metadata__", "crc32"  # safetensors' name for what is no tensor; our entry there
@@ -48,7 +49,7 @@ class PackedSplit:
     """The samples of one file, which stays closed between two of them; with `chosen`, only those of these numbers."""
 
     path: Path
-    task: str
+    task: Task
     chosen: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
@@ -170,7 +171,7 @@ class TargetSplit(PackedSplit):
         return scaled(clipped(self.unscaled_target(number), self.task)) >= 0.5
 
 
-def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: str) -> list[PackedSplit]:
+def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: Task) -> list[PackedSplit]:
     """The packed `split` of each of these data sets that has one and holds images in it. Raises DataError where a file
     is damaged.
     """

@@ -16,7 +16,9 @@ import numpy as np
 from pipeline.data.packed.split import CHECKSUM, METADATA, checksum
 
 HEADER = 4096  # bytes of JSON, padded with blanks; written last, when the number of samples is known
-TYPES = {"U8": np.dtype("u1"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+TYPES: dict[str, np.dtype] = {
+    kind: np.dtype(name) for kind, name in {"U8": "u1", "I32": "<i4", "F32": "<f4", "I64": "<i8"}.items()
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def write_packed(path: Path, samples: Iterable[Packed], size: int) -> int:
         file.write(bytes(8 + HEADER))
         for sample in samples:
             summed.write(sample.image.tobytes())
-            for part, content in zip(parts, (sample.where, sample.values, sample.edges, sample.record)):
+            arrays = sample.where, sample.values, sample.edges
+            for part, content in zip(parts, [*(array.tobytes() for array in arrays), sample.record]):
                 part.write(content)
             lengths = len(sample.where), len(sample.edges), len(sample.record)
             bounds.append(tuple(np.add(bounds[-1], lengths).tolist()))
@@ -95,7 +98,8 @@ def _header(crc: int, **tensors: tuple[str, list[int]]) -> bytes:
     """The head of a safetensors file: the length of its JSON, and the JSON of names, types, shapes and places, with the
     checksum that goes on from that of the tensors.
     """
-    entries, position = {}, 0
+    entries: dict[str, dict] = {}
+    position = 0
     for name, (kind, shape) in tensors.items():
         end = position + TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64))
         entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [position, end]}

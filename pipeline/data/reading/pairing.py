@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.annotations import Annotation, Sample
 from pipeline.data.reading.files import IMAGES, hidden, is_image_file
@@ -19,7 +20,7 @@ def inside(root: Path, name: object) -> Path:
     return root / name
 
 
-def locate(folder: Path, name: object, findings: list[Finding]) -> Path:
+def locate(folder: Path, name: Any, findings: list[Finding]) -> Path:
     """The image in `folder` that an annotation calls `name`; by its stem where that file is missing.
 
     Blanks around a name and wrong extensions occur in SDRW; what was mended goes into `findings`, once. Raises

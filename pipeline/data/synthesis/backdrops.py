@@ -75,4 +75,4 @@ def _share_inside(axis: ReflectionAxis, size: Size) -> float:
 def covered(axis: ReflectionAxis, places: list[Place]) -> bool:
     """Whether objects lie over a fifth of an axis or more."""
     x, y = _along(axis)
-    return sum(np.mean(np.hypot(x - a, y - b) < radius) for a, b, radius in places) > 0.2
+    return sum(float(np.mean(np.hypot(x - a, y - b) < radius)) for a, b, radius in places) > 0.2

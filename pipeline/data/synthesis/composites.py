@@ -133,7 +133,7 @@ def _frame(rng: Generator, symmetry: Symmetry, place: Place, upright: float, dis
     return np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1]]) @ slant
 
 
-def _apply(frame: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _apply(frame: np.ndarray, x: np.ndarray | float, y: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     a, b, scale = (row[0] * x + row[1] * y + row[2] for row in frame)
     return a / scale, b / scale
 

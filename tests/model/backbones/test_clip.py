@@ -84,7 +84,7 @@ def test_tiny():
 
 
 def test_position_embeddings_are_interpolated_as_released(saved):
-    """Bicubically, with half-pixel centres and without anti-aliasing (METHOD section 4)."""
+    """Bicubically, with half-pixel centres and without anti-aliasing (docs/method.md, Image tower)."""
     model, folder = saved
     native = model.visual.positional_embedding.detach()
     tower = pretrained(entry("tiny", weights=folder / "plain.pt", input_size=417)).image_tower()

@@ -19,7 +19,8 @@ def samples(root: Path, findings: list[Finding], split: str, task: Task, labels:
     Malformed annotations become faults in `findings`. Raises DataError where nothing in a split for training is a
     symmetry mark.
     """
-    folder, images, strange = root / split, Images(), Counter()
+    folder, images = root / split, Images()
+    strange: Counter[str] = Counter()
 
     def sample(path: Path) -> Sample:
         drawing = labelme.read_drawing(path, labels)
