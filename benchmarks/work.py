@@ -19,7 +19,7 @@ from pipeline.model.backbones import clip
 from pipeline.model.checkpoint import build_model
 from pipeline.model.clipsym import CLIPSym
 from pipeline.params import Params, load_params
-from pipeline.training.loss import alpha_focal
+from pipeline.training.optimiser import alpha_focal
 
 ELLIPSE = ((0, -1), (0, 1), (-1, 0), (1, 0))  # top, bottom, left, right
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")

@@ -133,7 +133,7 @@ def _detect(options: argparse.Namespace) -> int:
     from pipeline.application.detector import load, pixels_of
     from pipeline.application.results import LINES, results
     from pipeline.application.selection import select
-    from pipeline.runtime.interruption import stop_wish
+    from pipeline.runtime.process import stop_request
 
     tasks = TASKS if options.task == "both" else (options.task,)
     if options.weights and len(tasks) > 1:
@@ -160,19 +160,19 @@ def _detect(options: argparse.Namespace) -> int:
     prompts = _prompts(options.prompts)
     detectors = [load(task, options.weights, options.device, options.precision, prompts) for task in tasks]
     done = 0
-    with results(options.out, not options.no_pictures) as out, stop_wish() as wish:
+    with results(options.out, not options.no_pictures) as out, stop_request() as request:
         for batch in _batches(readable(), options.batch):
             pixels = [pixels for _, pixels in batch]
             found = [list(detector.stream(pixels, options.batch, options.threshold)) for detector in detectors]
             for (path, _), *detections in zip(batch, *found):
                 out.add(path, names[path], detections)
                 done += 1
-            if wish.signal:
+            if request.signal:
                 break
     print(f"{done} images -> {options.out / LINES}; {len(failures)} skipped")
-    if wish.signal:
+    if request.signal:
         print(f"stopped by a signal before {len(names) - done} more were looked at", file=sys.stderr)
-        return 128 + wish.signal
+        return 128 + request.signal
     return 1 if failures else 0
 
 
@@ -201,7 +201,7 @@ def _info(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from pipeline.application.detector import load
-    from pipeline.conversion.export import export
+    from pipeline.application.export import export
 
     _check_target(options.out)
     detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts))

@@ -1,4 +1,5 @@
-"""The devices and processes of a run, by Lightning Fabric: one GPU or CPU, all GPUs of a machine, or several machines.
+"""The devices and processes of a training or an evaluation, by Lightning Fabric: one GPU or CPU, all GPUs of a machine,
+or several machines.
 
 Processes come from `torchrun` or Slurm's `srun` where these started the program; else Fabric starts one for each GPU.
 Where there is one process only, nothing of this costs anything.
@@ -26,26 +27,26 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one of several processes does of each batch, in one or more parts.
+class Shard:
+    """What one of several processes, `rank` of `world_size`, does of each batch, in one or more parts.
 
     A batch is dealt out image by image, so that all images together are the same for any number of processes.
     """
 
     rank: int = 0
-    processes: int = 1
+    world_size: int = 1
     parts: int = 1
 
     def deal(self, batch: Sequence[int]) -> list[list[int]]:
         """The images of each part; none where there are fewer images than parts in all."""
-        return [batch[self.rank * self.parts + part :: self.processes * self.parts] for part in range(self.parts)]
+        return [batch[self.rank * self.parts + part :: self.world_size * self.parts] for part in range(self.parts)]
 
 
-ALL = Share()
+ALL = Shard()
 
 
 def start(precision: Precision) -> Fabric:
-    """The engine, with all its processes running. Raises ParamsError for a launch that does not fit."""
+    """Fabric, with all its processes running. Raises ParamsError for a launch that does not fit."""
     from lightning_fabric import Fabric  # here and below: it takes two seconds
     from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.plugins.precision import MixedPrecision
@@ -103,19 +104,14 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def share_of(fabric: Fabric, parts: int = 1) -> Share:
-    """What falls to this process in training."""
-    return Share(fabric.global_rank, fabric.world_size, parts)
-
-
-def evaluation_share() -> Share:
+def evaluation_shard() -> Shard:
     """What falls to this process in evaluation; starts the processes unless a training did. Raises ParamsError."""
     if not distributed.is_initialized():
         processes, nodes = launched(os.environ)
         if (processes or own_devices()) * nodes == 1:
             return ALL
         start("fp32")  # that of the loss; the model casts by itself
-    return Share(distributed.get_rank(), distributed.get_world_size())
+    return Shard(distributed.get_rank(), distributed.get_world_size())
 
 
 def gathered(found: Found) -> list[Found]:

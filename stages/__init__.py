@@ -1,7 +1,6 @@
 """The stages of dvc.yaml, each run as `python -m stages.NAME`."""
 
-from pipeline.runtime.interruption import stop_with_dvc
-from pipeline.runtime.memory import keep_memory
+from pipeline.runtime.process import keep_memory, stop_with_dvc
 
 stop_with_dvc()  # here and not later: importing the rest takes seconds
 keep_memory()  # here, because modules make arrays when they are imported

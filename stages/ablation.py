@@ -13,7 +13,7 @@ from pipeline.model.checkpoint import load_model
 from pipeline.model.clipsym import best_device
 from pipeline.params import load_params
 from pipeline.params.changes import read_yaml
-from pipeline.processes import evaluation_share
+from pipeline.processes import evaluation_shard
 from pipeline.runtime.files import write_text
 from pipeline.training.loop import train
 from stages.command import run_stage
@@ -27,7 +27,7 @@ def main(cell: str, *changes: str) -> None:
         packed_splits(packed, params.train.datasets, split, params.task) for split in ("train", "val", "test")
     )
     best = train(params, training, validation, folder)
-    if evaluation_share().rank:  # scoring takes seconds: the first process does it
+    if evaluation_shard().rank:  # scoring takes seconds: the first process does it
         return
     model, _ = load_model(folder / "model.safetensors")
     threshold = best.thresholds["dendi"]

@@ -6,9 +6,8 @@
 import json
 from pathlib import Path
 
-from pipeline.data.download.checksums import digest
 from pipeline.params import load_params
-from pipeline.runtime.files import write_text
+from pipeline.runtime.files import digest, write_text
 from stages.command import run_stage
 
 

@@ -13,8 +13,8 @@ from pipeline.figures.pictures import contact_sheet, save_curve
 from pipeline.model.checkpoint import load_model
 from pipeline.model.clipsym import best_device
 from pipeline.params import load_params
-from pipeline.processes import evaluation_share, gathered
-from pipeline.runtime.files import placed, write_text
+from pipeline.processes import evaluation_shard, gathered
+from pipeline.runtime.files import atomic_folder, write_text
 from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage
 
@@ -24,17 +24,17 @@ def main(test_set: str) -> None:
     params = load_params()
     model, record = load_model(Path("models/main/model.safetensors"))
     splits = packed_splits(Path("data/packed/model"), TEST_SETS[test_set], "test", params.task)
-    share = evaluation_share()
+    shard = evaluation_shard()
     parts = gathered(
-        evaluate(model.to(best_device()), splits, params.train.batch, params.evaluate.gallery, params.seed, share)
+        evaluate(model.to(best_device()), splits, params.train.batch, params.evaluate.gallery, params.seed, shard)
     )
-    if share.rank:
+    if shard.rank:
         return
     found = reduce(add, parts)
     summary = found.summary(record.thresholds[test_set])
     if summary["max_f1"] is None:
         print(f"{test_set}: no ground truth for task {params.task}, so that there is no F1")
-    with placed(Path("evaluation") / test_set) as folder:
+    with atomic_folder(Path("evaluation") / test_set) as folder:
         (folder / "gallery").mkdir()
         found.curve().to_csv(folder / "pr.csv", index=False)
         save_curve(found.curve(), folder / "pr.png", f"{test_set}, {params.task}")

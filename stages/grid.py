@@ -25,7 +25,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from tqdm import tqdm
 
 from pipeline.errors import Interrupted, UserError
-from pipeline.runtime.interruption import stop_wish
+from pipeline.runtime.process import stop_request
 from stages.command import run_stage
 from stages.slurm import Queue, setting
 
@@ -151,9 +151,9 @@ def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> 
     No job outlives the program: raises Interrupted after a signal, UserError when Slurm refuses a job.
     """
     waiting, free, running, failed = list(cells), list(range(at_a_time)), {}, {}
-    with tqdm(total=len(cells), unit="cell") as bar, stop_wish() as wish:
+    with tqdm(total=len(cells), unit="cell") as bar, stop_request() as request:
         try:
-            while (waiting or running) and not wish.signal:
+            while (waiting or running) and not request.signal:
                 while waiting and free:
                     stage, place = waiting.pop(0), free.pop(0)
                     running[stage] = submitted(stage, executor, place, at_a_time), place
@@ -171,11 +171,11 @@ def run(cells: list[Stage], executor: submitit.AutoExecutor, at_a_time: int) -> 
         finally:
             for job, _ in running.values():
                 job.cancel(check=False)
-    if wish.signal:
+    if request.signal:
         raise Interrupted(
-            f"stopped by {signal.Signals(wish.signal).name}: {len(running)} jobs were cancelled, the cells that were "
-            "done are recorded. The same command runs the others",
-            wish.signal,
+            f"stopped by {signal.Signals(request.signal).name}: {len(running)} jobs were cancelled, the cells that "
+            "were done are recorded. The same command runs the others",
+            request.signal,
         )
     return failed
 

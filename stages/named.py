@@ -1,9 +1,9 @@
 """Stage `named`: links to the files and folders that parameters name, so that DVC sees what is in them.
 
-`python -m stages.named SECTION...` leaves `data/named/KEY` for every such key of these sections of params.yaml: a link,
-or a plain file where no file is named. Stages depend on it in the place of a path that may be empty, outside the
-project, or relative to a project that this is a temporary copy of. `data/named/SECTION-...` holds the paths, by which
-DVC sees that links are those of other parameters, after a `git checkout` or `dvc exp apply`.
+`python -m stages.named KEY...` leaves `data/named/KEY` for every such key of params.yaml, given itself or by its
+section: a link, or a plain file where no file is named. Stages depend on it in the place of a path that may be empty,
+outside the project, or relative to a project that this is a temporary copy of. `data/named/KEY-....paths` holds the
+paths, by which DVC sees that links are those of other parameters, after a `git checkout` or `dvc exp apply`.
 """
 
 import os
@@ -19,14 +19,14 @@ from stages.command import run_stage
 FOLDER = Path("data/named")
 
 
-def main(*sections: str) -> None:
+def main(*keys: str) -> None:
     """Replace the links. Raises ParamsError, which names all keys whose file is missing or cannot be linked."""
     params, paths, faults = load_params(), [], []
     os.makedirs(FOLDER, exist_ok=True)  # no out itself: what is in it is
     for key, path in named_files(params):
-        section = key.split(".")[0]
-        if section not in sections:
+        if not f"{key}.".startswith(tuple(f"{wanted}." for wanted in keys)):
             continue
+        section = key.split(".")[0]
         paths.append(f"{key}: {path or ''}\n")
         used = path is not None and (section != "published" or params.data == "published")
         if used and FOLDER.resolve().is_relative_to(located(path).resolve()):  # it would hold a link to itself
@@ -38,7 +38,7 @@ def main(*sections: str) -> None:
         link(FOLDER / key, located(path) if used else None)
     if faults:
         raise ParamsError("\n".join(faults))
-    write_text(FOLDER / "-".join(sections), "".join(paths))
+    write_text(FOLDER / f"{'-'.join(keys)}.paths", "".join(paths))
 
 
 def link(place: Path, target: Path | None) -> None:

@@ -4,14 +4,13 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.data.formats.labelme.own import LEFT_OUT
 from pipeline.data.packed.split import SUFFIX
-from pipeline.data.preparation.catalogue import SPLITS, UNCLIPPED, read, strays
+from pipeline.data.preparation.catalogue import SPLITS, UNCLIPPED, read, unused_images
 from pipeline.data.preparation.prepare import pack
-from pipeline.data.reading.findings import Finding
+from pipeline.data.reading.findings import LEFT_OUT, Finding
 from pipeline.errors import DataError
 from pipeline.params import load_params
-from pipeline.runtime.files import placed
+from pipeline.runtime.files import atomic_folder
 from stages.command import run_stage
 
 
@@ -23,16 +22,16 @@ def preprocess(dataset: str, purpose: str) -> None:
     params, root = load_params(), Path("data/raw") / dataset
     size = params.ablation.input_size if purpose == "ablation" else params.chosen.input_size
     clip = params.preprocess.targets == "clipped" or dataset not in UNCLIPPED
+    validation = params.evaluate.sdrw_validation if dataset == "sdrw" else None
+    seed = params.data_seed if dataset == "sdrw" else None
+    labels = params.own.labels if dataset == "own" else ()
     found: dict[str, list[Finding]] = {}
     broken, used = [], set()
-    with placed(Path("data/packed") / purpose / dataset) as folder:
+    with atomic_folder(Path("data/packed") / purpose / dataset) as folder:
         for split in SPLITS[dataset]:
             findings = found[split] = []
             try:
-                samples = read(
-                    dataset, root, params.task, split, params.evaluate.sdrw_validation, params.seed, findings,
-                    params.own.labels,
-                )  # fmt: skip
+                samples = read(dataset, root, params.task, split, validation, seed, findings, labels)
             except DataError as error:
                 broken.append(str(error))
                 continue
@@ -43,7 +42,7 @@ def preprocess(dataset: str, purpose: str) -> None:
         if broken or (faults and params.preprocess.faults == "stop"):
             raise DataError(_message(dataset, broken, faults))
         if used:
-            found["none"] = strays(root, used)
+            found["none"] = unused_images(root, used)
         content = {split: [asdict(finding) for finding in dict.fromkeys(list_)] for split, list_ in found.items()}
         (folder / "findings.json").write_text(json.dumps(content, indent=1) + "\n")
     strange = [f.text for findings in found.values() for f in findings if f.what == LEFT_OUT]

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.model.record import load_record
 from pipeline.params import load_params
 from pipeline.reporting.report import write_report
-from pipeline.runtime.files import placed, write_text
+from pipeline.runtime.files import atomic_folder, write_text
 from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage
 
@@ -20,7 +20,7 @@ def main() -> None:
     cells = {name: json.loads(Path("models/ablation/grid", name, "scores.json").read_text()) for name in names}
     record = load_record(Path("models/main/model.safetensors"))
     turned = json.loads(Path("metrics/robustness.json").read_text())[params.task]
-    with placed(Path("report")) as folder:
+    with atomic_folder(Path("report")) as folder:
         write_report(params, record, summaries, turned, list(cells.values()), Path("evaluation"), folder)
     figures = {params.task: {name: {"max_f1": cell["max_f1"]} for name, cell in cells.items()}}
     write_text(Path("metrics/ablation.json"), json.dumps(figures, indent=2) + "\n")

@@ -12,7 +12,7 @@ from pipeline.data.preparation.prepare import pack
 from pipeline.data.synthesis.synthetic import generate, read_axes, read_photographs
 from pipeline.params import load_params
 from pipeline.params.project import located
-from pipeline.runtime.files import placed
+from pipeline.runtime.files import atomic_folder
 from stages.command import run_stage
 
 SPLITS = "train", "val"
@@ -27,14 +27,14 @@ def main(name: str, task: str, *changes: str) -> None:
     axes = params.synthetic.axes
     known = read_axes(located(axes), parts[0], params.synthetic.least) if axes else None
     counts, backdrops = (params.synthetic.images, VALIDATION_IMAGES), (known, None)  # validation by geometry alone
-    with placed(folder / "images") as part:
+    with atomic_folder(folder / "images") as part:
         for split, named, count, some in zip(SPLITS, parts, counts, backdrops):
             (part / split).mkdir()
-            generate([*named.values()], part / split, task, count, size, params.seed, os.cpu_count(), some)
-    with placed(folder / "packed" / "own") as packed:
+            generate([*named.values()], part / split, task, count, size, params.data_seed, os.cpu_count(), some)
+    with atomic_folder(folder / "packed" / "own") as packed:
         for split in SPLITS:
             pack(
-                own.samples(folder / "images", split, (), []),
+                own.samples(folder / "images", split, task, (), []),
                 task,
                 size,
                 packed / f"{split}{SUFFIX}",

@@ -9,7 +9,7 @@ from pipeline.errors import DataError
 from pipeline.figures.tables import to_markdown
 from pipeline.params import load_params
 from pipeline.reporting.presets import cell_names, preset_table, readable, to_latex
-from pipeline.runtime.files import placed, write_text
+from pipeline.runtime.files import atomic_folder, write_text
 from stages.command import run_stage
 
 NOTE = """
@@ -24,12 +24,12 @@ def main(preset: str) -> None:
     """Write ablation/tables/PRESET and metrics/ablation_PRESET.json; F1 there in 0..1."""
     params = load_params()
     matrix = yaml.safe_load(Path("ablation/dvc.yaml").read_text())["stages"][preset]["matrix"]
-    paths = [Path("models/ablation", preset, name, "scores.json") for name in cell_names(matrix, params)]
+    paths = [Path("models/ablation", preset, name, "scores.json") for name in cell_names(matrix, params.presets)]
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise DataError(f"{missing[0]} and {len(missing) - 1} more are missing: `dvc repro ablation/dvc.yaml:{preset}`")
     table = preset_table(preset, [json.loads(path.read_text()) for path in paths])
-    with placed(Path("ablation/tables") / preset) as folder:
+    with atomic_folder(Path("ablation/tables") / preset) as folder:
         table.to_csv(folder / "table.csv")
         (folder / "table.md").write_text(f"# {preset}\n\n{to_markdown(readable(table))}\n{NOTE}")
         (folder / "table.tex").write_text(to_latex(readable(table)))

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import plain
+from benchmarks import files_executed, plain
 from benchmarks.timing import Comparison, compare, multiply_adds, shown
 from benchmarks.work import Pair, images, photograph
 from pipeline.scoring.f1 import count
@@ -75,7 +75,15 @@ def test_comparison():
     called = []
     found = compare(lambda: called.append("plain"), lambda: called.append("ours"), runs=3)
     assert called == ["ours", "plain", "ours", *["plain", "ours"] * 3]
-    assert len(found.plain) == len(found.ours) == 3 and found.products == 0
+    assert len(found.plain) == len(found.ours) == 3 and found.multiply_adds == 0
     assert Comparison([2.0, 9.0], [1.0, 3.0], 0).ratios == [2.0, 3.0]
     assert shown([0.002, 0.004, 0.001]) == "2 ms (1 to 4)"
     assert shown([3.0, 2.0, 4.0]) == "3 s (2 to 4)"
+
+
+def test_files_executed_by_a_detection(tmp_path):
+    files_executed.prepare(tmp_path, "tiny")
+    found = files_executed.in_a_process("detect", str(tmp_path))
+    assert "find_axes" in found["pipeline/detection/axes.py"]  # of the task's, and no other
+    assert "find_centres" not in found["pipeline/detection/axes.py"]
+    assert "pipeline/training/loop.py" not in found and "pipeline/params/changes.py" not in found

@@ -18,8 +18,7 @@ from pipeline.geometry import Letterbox
 from pipeline.model.backbones.tower import IMAGENET
 from pipeline.model.decoder import Decoder, from_released
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
-from pipeline.training.loss import alpha_focal
-from pipeline.training.schedules import factor
+from pipeline.training.optimiser import alpha_focal, schedule_factor
 
 SIZE = 417
 TASKS = ("reflection", "rotation")
@@ -34,7 +33,7 @@ def numbers(arrays, ending):
 def dendi_samples(golden):
     """Task -> every image with its annotation, in the order of `all`; the split files agree with them."""
     return {
-        task: [s for split in ("train", "val", "test") for s in dendi.samples(golden / "dendi", task, split, [])]
+        task: [s for split in ("train", "val", "test") for s in dendi.samples(golden / "dendi", split, task, (), [])]
         for task in TASKS
     }
 
@@ -137,7 +136,8 @@ def test_learning_rates(golden):
     assert recorded["lr_by_epoch"]
     for schedule, expected in recorded["lr_by_epoch"].items():
         rates = [
-            recorded["base_lr"] * factor(schedule, epoch, epochs, recorded["lr_decay"], recorded["warmup_epochs"])
+            recorded["base_lr"]
+            * schedule_factor(schedule, epoch, epochs, recorded["lr_decay"], recorded["warmup_epochs"])
             for epoch in range(first, first + len(expected))
         ]
         np.testing.assert_allclose(rates, expected, rtol=1e-9)

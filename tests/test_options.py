@@ -10,13 +10,12 @@ from safetensors.torch import load_file
 from pipeline.data.packed.split import TargetSplit
 from pipeline.model.checkpoint import load_model
 from pipeline.processes import ALL, start
-from pipeline.scoring.prediction import heat_maps
-from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
-from pipeline.training.loop import first_batches, new_model, train
-from pipeline.training.optimiser import build_optimiser
+from pipeline.scoring.f1 import heat_maps
+from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
+from pipeline.training.loop import train
+from pipeline.training.optimiser import balanced_alpha, build_optimiser
 from pipeline.training.resume import Checkpoint
-from pipeline.training.state import Run
-from pipeline.training.trainer import balanced_alpha
+from pipeline.training.state import TrainingState, new_model
 from tests.training.test_loop import PARAMS, SIZE, history, params, split
 
 
@@ -72,13 +71,13 @@ def kept(monkeypatch):
     ],
 )
 def test_schedule_sets_all_rates(data, tmp_path, monkeypatch, schedule, factors):
-    rates, update = [], Run.update
+    rates, update = [], TrainingState.update
 
     def noted(self):
         rates.append([group["lr"] for group in self.optimiser.param_groups])
         return update(self)
 
-    monkeypatch.setattr(Run, "update", noted)
+    monkeypatch.setattr(TrainingState, "update", noted)
     recipe = {"schedule": schedule, "epochs": 4, "decay": 0.0625, "warmup": 2, "batch": 5}
     train(options(entry={"tower_lr": 1e-4, "decoder_lr": 4e-3}, **recipe), *data, tmp_path)
     assert list(history(tmp_path, "lr_scale").values()) == pytest.approx(factors)
@@ -198,14 +197,14 @@ def test_accumulation_changes_nothing(data, tmp_path):
 
 @pytest.mark.parametrize("decay", [0.75, 0.0])
 def test_the_kept_weights_are_the_running_average(data, tmp_path, monkeypatch, decay):
-    steps, update = [], Run.update
+    steps, update = [], TrainingState.update
 
     def noted(self):
         done = update(self)
         steps.append({name: value.clone() for name, value in self.model.named_parameters()})
         return done
 
-    monkeypatch.setattr(Run, "update", noted)
+    monkeypatch.setattr(TrainingState, "update", noted)
     train(options(ema=decay, batch=2), *data, tmp_path)
     first, second, third = steps
     for name, value in weights(tmp_path).items():
@@ -272,7 +271,7 @@ def test_what_is_overfitted_is_judged_by_its_targets(data):
     assert np.array_equal(targets.excerpt([1]).mask(0), targets.mask(1))
 
 
-def test_the_engine_scales_the_loss_in_fp16_alone():
+def test_fabric_scales_the_loss_in_fp16_alone():
     """Elsewhere a gradient that is not finite stops the run."""
     scalers = {name: getattr(start(name).strategy.precision, "scaler", None) for name in ("fp32", "bf16", "fp16")}
     assert [name for name, scaler in scalers.items() if scaler is not None] == ["fp16"]

@@ -17,10 +17,10 @@ import yaml
 from safetensors.torch import load_file
 
 from pipeline.data.packed.split import PackedSplit
-from pipeline.processes import Share, end_with_parent
+from pipeline.processes import Shard, end_with_parent
+from pipeline.training import loop
 from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
 from pipeline.training.loop import train
-from pipeline.training.trainer import Trainer
 from stages import evaluate
 from tests.training.test_loop import history, params, split
 
@@ -38,7 +38,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from pipeline import processes
-from pipeline.training import loop, state, trainer
+from pipeline.training import loop, state
 from pipeline.data.packed.split import PackedSplit
 from pipeline.params import Params
 from stages import evaluate
@@ -56,7 +56,7 @@ def main(root, launcher, *jobs):
             evaluate.main("mixed")
             continue
         if job in ("interrupted", "failing"):
-            state.Run.update = stopping(job, state.Run.update)
+            state.TrainingState.update = stopping(job, state.TrainingState.update)
         params = Params.model_validate_json((folder / "params.json").read_text())
         splits = [[PackedSplit(Path(root) / f"dendi-{s}/packed.safetensors", "reflection")] for s in ("train", "val")]
         loop.train(params, *splits, folder / "out")
@@ -172,12 +172,12 @@ def test_a_signal_to_one_stops_both_and_the_run_goes_on_with_one(root, alone, to
     losses = [list(history(folder, "loss").values()) for folder in (alone / "plain", tmp_path / "resumed")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
-    def as_two(self):
-        self.share = Share(parts=2 if self.run.epoch <= 2 else 1)  # see PARTS
-        return train_epoch(self)
+    def in_parts(epoch):  # see PARTS
+        return Shard(parts=2 if epoch <= 2 else 1)
 
-    train_epoch = Trainer.train_epoch
-    monkeypatch.setattr(Trainer, "train_epoch", as_two)
+    batches, backward = loop.training_batches, loop.backward
+    monkeypatch.setattr(loop, "training_batches", lambda d, epoch, b, _, w: batches(d, epoch, b, in_parts(epoch), w))
+    monkeypatch.setattr(loop, "backward", lambda s, b, _, *rest: backward(s, b, in_parts(s.epoch), *rest))
     monkeypatch.chdir(tmp_path)
     train(params(**RECIPE), *data, tmp_path / "unbroken")
     for name in ("loss", "validation_f1"):
@@ -223,7 +223,7 @@ def test_a_process_ends_with_the_one_that_started_it():
 def test_signals_to_the_group_do_not_reach_processes_that_load_images(root):
     dataset = TrainingSet([PackedSplit(root / "dendi-train" / "packed.safetensors", "reflection")], 0)
     others = set(psutil.Process().children())  # of the tests before
-    loader = iter(training_batches(dataset, 1, epoch_batches(9, 0, 1, 4), Share(), workers=1))
+    loader = iter(training_batches(dataset, 1, epoch_batches(9, 0, 1, 4), Shard(), workers=1))
     next(loader)
     (worker,) = set(psutil.Process().children()) - others
     assert os.getpgid(worker.pid) == worker.pid

@@ -1,4 +1,4 @@
-"""A cell of the ablation, one short run: its parameters, and what it is scored by."""
+"""A cell of the ablation, one short training: its parameters, and what it is scored by."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from pipeline.data.packed.split import PackedSplit
 from pipeline.evaluation.robustness import robustness
 from pipeline.model.clipsym import CLIPSym
 from pipeline.params import Params
-from pipeline.scoring.prediction import score
+from pipeline.scoring.f1 import score
 
 ROBUSTNESS_IMAGES = 40  # of the test images: transforming takes ten times as long as scoring
 
 
 def short(params: Params) -> Params:
-    """The parameters of a short run: on DENDI alone, at the ablation's input size and number of epochs."""
+    """The parameters of a short training: on DENDI alone, at the ablation's input size and number of epochs."""
     entry = params.chosen.model_copy(update={"input_size": params.ablation.input_size})
     return params.model_copy(
         update={

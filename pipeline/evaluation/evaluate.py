@@ -1,17 +1,18 @@
-"""A model on one test set: F1, baselines beside it, the precision-recall curve and overlays."""
+"""A model on one test set: F1, that of heat maps which look at no image, the precision-recall curve and overlays."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import zoom
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.figures.pictures import overlay
 from pipeline.model.clipsym import CLIPSym
-from pipeline.processes import ALL, Share
-from pipeline.scoring.baselines import centre_map, random_map
-from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
-from pipeline.scoring.prediction import heat_maps
+from pipeline.processes import ALL, Shard
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count, heat_maps
+
+CELL = 16  # pixels a side of the random map's cells
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Evaluation:
     overlays: dict[int, tuple[str, np.ndarray]]
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
-        """The evaluation of both shares together."""
+        """The evaluation of both shards together."""
         return Evaluation(
             self.images + other.images,
             self.model + other.model,
@@ -69,15 +70,15 @@ class Evaluation:
 
 
 def evaluate(
-    model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int, seed: int, share: Share = ALL
+    model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int, seed: int, shard: Shard = ALL
 ) -> Evaluation:
-    """Score the model on the samples of these splits, or a share of them, and draw `gallery` of all, evenly spread."""
+    """Score the model on the samples of these splits, or a shard of them, and draw `gallery` of all, evenly spread."""
     images = sum(len(split) for split in splits)
     drawn = set(np.linspace(0, images - 1, min(gallery, images)).round().astype(int))
     counts, random, centre, overlays = F1Counts.zero(), F1Counts.zero(), F1Counts.zero(), {}
     first, done = 0, 0  # number of a split's first image
     for split in splits:
-        for number, heat_map in heat_maps(model, split, batch, split.dataset, share):
+        for number, heat_map in heat_maps(model, split, batch, split.dataset, shard):
             truth, position = split.mask(number), first + number
             noise = random_map(*truth.shape, np.random.default_rng((seed, position)))  # whoever draws it
             counts += count(heat_map, truth)
@@ -89,3 +90,19 @@ def evaluate(
             done += 1
         first += len(split)
     return Evaluation(done, counts, random, centre, overlays)
+
+
+def random_map(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
+    """float32 [height, width] in 0..1: noise in cells of 16 pixels, interpolated, so that single lines do stand out."""
+    rows, columns = -(-height // CELL) + 1, -(-width // CELL) + 1
+    noise = zoom(generator.random((rows, columns), np.float32), CELL, order=1)
+    return np.clip(noise[:height, :width], 0, 1)
+
+
+def centre_map(height: int, width: int, task: str) -> np.ndarray:
+    """float32 [height, width] in 0..1: falls off with the distance from the vertical centre line, or, for rotation,
+    from the centre; the best threshold decides how wide it is."""
+    x = np.abs(np.arange(width) - (width - 1) / 2)
+    y = np.abs(np.arange(height) - (height - 1) / 2)
+    distance = np.hypot(x, 0 * y[:, None]) if task == "reflection" else np.hypot(x, y[:, None])
+    return (1 - distance / (distance.max() + 1)).astype(np.float32)

@@ -78,9 +78,9 @@ def robustness(
                 truths, degrees = [framed(split.mask(n)) for n in numbers], [tilt(seed, n) for n in numbers]
                 f1 = robust_counts(model, images, truths, degrees)
                 whole = consistency(lambda maps: model(*maps), [images], degrees, MODEL_MARGIN, threshold)
-                alone = consistency(*decoder_alone(model, images), degrees, DECODER_MARGIN, threshold)
+                decoded = consistency(*decoder_alone(model, images), degrees, DECODER_MARGIN, threshold)
                 for name in TRANSFORMATIONS:
-                    total[name] += Robustness(f1[name], whole[name], alone[name])
+                    total[name] += Robustness(f1[name], whole[name], decoded[name])
                 bar.update(len(numbers))
     return total
 

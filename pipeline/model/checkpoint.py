@@ -16,7 +16,7 @@ from pipeline.model.clipsym import CLIPSym
 from pipeline.model.decoder import Decoder
 from pipeline.model.record import RECORD, ModelRecord, load_record
 from pipeline.params import Params
-from pipeline.runtime.files import written
+from pipeline.runtime.files import atomic_file
 
 
 def build_model(
@@ -46,7 +46,7 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
     state = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     fields = {**vars(record), "params": record.params.model_dump(mode="json"), "checksum": ""}
     fields["checksum"] = _checksum(state, fields)
-    with written(path) as part:  # one entry: safetensors writes several in a random order
+    with atomic_file(path) as part:  # one entry: safetensors writes several in a random order
         save_file(state, part, metadata={RECORD: json.dumps(fields, allow_nan=False)})
 
 

@@ -14,12 +14,18 @@ from pipeline.params.values import InputSize
 
 RECORD = "record"  # the header's entry
 # Keys of params.yaml that came after the first checkpoints -> what a checkpoint that lacks them was made with.
-LATER: dict[str, object] = {"preprocess.targets": "clipped", "prompts.file": None, "own.labels": ()}
+LATER: dict[str, object] = {
+    "preprocess.targets": "clipped",
+    "prompts.file": None,
+    "own.labels": (),
+    "data_seed": 0,
+    "machine": {"workers": 0, "compile": False},
+}
 # Keys that others replaced -> the key of today, and their values with those of today.
 REPLACED: dict[str, tuple[str, list[tuple]]] = {
     "train.quarter_turns": ("train.augmentation", [(True, "turned"), (False, "tilted")]),
 }
-GONE: tuple[str, ...] = ()  # keys that older checkpoints hold and nothing needs
+GONE: tuple[str, ...] = ("train.workers", "train.compile")  # keys that older checkpoints hold and nothing needs
 
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]  # NaN is none

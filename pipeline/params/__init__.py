@@ -5,9 +5,19 @@ from pipeline.params.schema import (
     BackboneParams,
     DecoderParams,
     Params,
+    PresetParams,
     PromptParams,
     TrainParams,
     load_params,
 )
 
-__all__ = ["BackboneParams", "DecoderParams", "Params", "PromptParams", "TrainParams", "changed", "load_params"]
+__all__ = [
+    "BackboneParams",
+    "DecoderParams",
+    "Params",
+    "PresetParams",
+    "PromptParams",
+    "TrainParams",
+    "changed",
+    "load_params",
+]

@@ -139,8 +139,13 @@ class TrainParams(_Section):
     ema: Annotated[Number, Field(ge=0, lt=1)]
     validate_every: Count
     overfit: Annotated[int, Field(ge=0, strict=True)]
-    workers: Annotated[int, Field(ge=0, strict=True)]
     precision: Precision
+
+
+class MachineParams(_Section):
+    """How fast a training runs, whatever comes of it."""
+
+    workers: Annotated[int, Field(ge=0, strict=True)]
     compile: Annotated[bool, Field(strict=True)]
 
 
@@ -179,6 +184,7 @@ class Params(_Section):
     """All of params.yaml."""
 
     seed: Seed
+    data_seed: Seed
     data: Literal["embedded", "published"]
     task: Task
     backbone: str
@@ -190,6 +196,7 @@ class Params(_Section):
     prompts: PromptParams
     decoder: DecoderParams
     train: TrainParams
+    machine: MachineParams
     evaluate: EvaluateParams
     ablation: AblationParams
     presets: PresetParams

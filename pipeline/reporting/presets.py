@@ -5,12 +5,11 @@ A preset varies some keys of params.yaml and runs each combination, a cell, with
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from itertools import product
 
 import pandas as pd
 
-from pipeline.params import Params
+from pipeline.params import PresetParams
 from pipeline.reporting.published import PUBLISHED_CELLS
 
 # The scores of a cell end so. Those in the readable tables, with their headings:
@@ -25,14 +24,10 @@ COLUMNS = {
 }
 
 
-def cell_names(matrix: Mapping[str, object], params: Params) -> list[str]:
-    """The names that DVC gives the cells of a matrix, whose axes are lists or `${key}` of params.yaml."""
-    axes = []
-    for values in matrix.values():
-        if isinstance(values, str):
-            key = re.fullmatch(r"\$\{(.+)\}", values)[1]
-            values = reduce(getattr, key.split("."), params)
-        axes.append(map(str, values))
+def cell_names(matrix: Mapping[str, str], presets: PresetParams) -> list[str]:
+    """The names that DVC gives the cells of a matrix, whose axes are `${presets.KEY}` of params.yaml."""
+    keys = [re.fullmatch(r"\$\{presets\.(\w+)\}", axis)[1] for axis in matrix.values()]
+    axes = [map(str, getattr(presets, key)) for key in keys]
     return ["-".join(values) for values in product(*axes)]
 
 

@@ -4,6 +4,7 @@ What stands in their place is never written into: it may be a link to an object 
 would change with it. It is replaced.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pipeline.errors import CheckpointError
 
 
 @contextmanager
-def alone(path: Path, deed: str = "makes the same", wait: bool = True) -> Iterator[None]:
+def locked(path: Path, deed: str = "makes the same", wait: bool = True) -> Iterator[None]:
     """Keep other processes from what is made at `path`, which need not be there yet.
 
     Waits, and says so, for one that is under way, an orphan of a killed DVC perhaps; without `wait` raises
@@ -42,14 +43,14 @@ def alone(path: Path, deed: str = "makes the same", wait: bool = True) -> Iterat
 
 
 @contextmanager
-def placed(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A folder to be filled, which takes the place of `folder` when the block ends without an error.
 
     It lies beside `folder` as `.NAME.part`; what a killed process left there is removed first. An error removes it, and
     leaves what stood in `folder`.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
-    with alone(folder):
+    with locked(folder):
         _remove(part)
         _remove(old)
         part.mkdir()
@@ -65,13 +66,13 @@ def placed(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A file to be written, with the same suffix, which takes the place of `path` when the block ends without an error.
 
     It is on the disk by then, so that not even a power failure leaves half of it.
     """
     part = path.with_name(f".{path.stem}.part{path.suffix}")
-    with alone(path):
+    with locked(path):
         part.unlink(missing_ok=True)
         try:
             yield part
@@ -84,8 +85,17 @@ def written(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
-    with written(path) as part:
+    with atomic_file(path) as part:
         part.write_text(text)
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _owner(lock: Path) -> str:

@@ -1,7 +1,7 @@
 """Packed splits -> batches; training batches are augmented (METHOD section 3).
 
 Each image's augmentation is drawn from (seed, epoch, index) alone, so that it depends neither on the number of worker
-processes nor on where a run was taken up again.
+processes nor on where a training was taken up again.
 """
 
 import math
@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.data.packed.split import PackedSplit, float_image
 from pipeline.data.packed.targets import scaled
 from pipeline.geometry import rotate
+from pipeline.params import Params
 from pipeline.params.choices import Augmentation
-from pipeline.processes import Share
+from pipeline.processes import Shard
 
 TILT = 15.0  # degrees to either side, on top of a multiple of 90
 TURN_SHARE = 0.5  # of the views, for a random multiple of 90 degrees and for a tilt, each on its own, as released
@@ -47,6 +48,11 @@ class TrainingSet(Dataset):
             return image, torch.from_numpy(scaled(target))[None]
         return augment(image, target, np.random.default_rng((self.seed, epoch, index)), self.augmentation)
 
+    def name(self, index: int) -> str:
+        """DATASET/NAME of a sample."""
+        split, number = self.place(index)
+        return f"{split.dataset}/{split.name(number)}"
+
     def place(self, index: int) -> tuple[PackedSplit, int]:
         """The split that an index falls into, and its number there."""
         for split in self.splits:
@@ -56,20 +62,35 @@ class TrainingSet(Dataset):
         raise IndexError(index)
 
 
-def epoch_batches(length: int, seed: int, epoch: int, batch: int) -> list[list[int]]:
-    """0 to `length` - 1 in an order drawn from (seed, epoch, length), in batches, the last one possibly smaller."""
-    order = np.random.default_rng((seed, epoch, length)).permutation(length).tolist()
-    return [order[start : start + batch] for start in range(0, length, batch)]
+def epoch_batches(length: int, seed: int, epoch: int, batch: int, rounds: int = 1) -> list[list[int]]:
+    """0 to `length` - 1 in an order drawn from (seed, epoch, length), in batches, the last one possibly smaller.
+
+    An epoch of several rounds goes through all as often, each time in another order.
+    """
+    batches = []
+    for number in range(rounds * (epoch - 1) + 1, rounds * epoch + 1):
+        order = np.random.default_rng((seed, number, length)).permutation(length).tolist()
+        batches += [order[start : start + batch] for start in range(0, length, batch)]
+    return batches
+
+
+def first_batches(training: list[PackedSplit], params: Params) -> list[PackedSplit]:
+    """The samples of the first `train.overfit` batches of the first epoch."""
+    recipe, dataset = params.train, TrainingSet(training, params.seed)
+    batches = epoch_batches(len(dataset), params.seed, 1, recipe.batch)[: recipe.overfit]
+    places = sorted((training.index(split), number) for batch in batches for split, number in map(dataset.place, batch))
+    chosen = {place: tuple(number for split, number in places if split == place) for place, _ in places}
+    return [training[place].excerpt(numbers) for place, numbers in chosen.items()]
 
 
 def training_batches(
-    dataset: TrainingSet, epoch: int, batches: Sequence[Sequence[int]], share: Share, workers: int
+    dataset: TrainingSet, epoch: int, batches: Sequence[Sequence[int]], shard: Shard, workers: int
 ) -> DataLoader:
-    """The parts, images [B, 3, S, S] and targets [B, 1, S, S], of this share of some batches of an epoch.
+    """The parts, images [B, 3, S, S] and targets [B, 1, S, S], of this shard of some batches of an epoch.
 
     An empty part is replaced by one image, which the caller does not count: all processes must take part in a step.
     """
-    parts = [part or batch[:1] for batch in batches for part in share.deal(batch)]
+    parts = [part or batch[:1] for batch in batches for part in shard.deal(batch)]
     keys = [[(epoch, index) for index in part] for part in parts]
     pinned = torch.cuda.is_available()
     return DataLoader(dataset, batch_sampler=keys, num_workers=workers, pin_memory=pinned, worker_init_fn=_apart)

@@ -1,34 +1,35 @@
 """The training (METHOD section 6), to be read from top to bottom."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from math import ceil, isfinite
 from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from pipeline.data.packed.split import PackedSplit, TargetSplit
-from pipeline.errors import DataError
-from pipeline.model.backbones.catalogue import build_text_tower, embed_prompts
-from pipeline.model.checkpoint import build_model, load_model, load_weights
+from pipeline.errors import DataError, Interrupted, TrainingError
+from pipeline.model.checkpoint import load_model
 from pipeline.model.clipsym import CLIPSym
-from pipeline.model.prompts import chosen
 from pipeline.model.record import ModelRecord, load_record
-from pipeline.monitoring.journal import open_journal
+from pipeline.monitoring.monitor import Progress, open_monitor
 from pipeline.params import Params
-from pipeline.params.project import located, project
-from pipeline.processes import gathered, share_of, start
-from pipeline.runtime.files import alone
-from pipeline.runtime.interruption import stop_wish
-from pipeline.scoring.f1 import THRESHOLDS, F1Counts
-from pipeline.scoring.prediction import score
+from pipeline.params.project import project
+from pipeline.processes import Shard, gathered, start
+from pipeline.runtime.files import locked
+from pipeline.runtime.process import StopRequest, stop_request
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts, score
 from pipeline.scoring.sets import TEST_SETS
-from pipeline.training.loader import TrainingSet, epoch_batches
+from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
+from pipeline.training.optimiser import alpha_focal, balanced_alpha, schedule_factor
 from pipeline.training.resume import Checkpoint, fingerprint
-from pipeline.training.state import Run
-from pipeline.training.trainer import Trainer
+from pipeline.training.state import TrainingState, new_model
+
+OVERFIT_STEPS = 100  # an epoch, where only a few batches are to be fitted
 
 
 def train(
@@ -41,98 +42,145 @@ def train(
     """Train; leave in `folder` the weights of the best validation F1 (`model.safetensors`) and the curves (`live/`).
 
     `threshold`: finds the detection threshold of the best model on the validation images, once, in the first process;
-    short runs, whose models only score pixels, do without.
-    A run that was killed goes on where its last checkpoint was written. Raises DataError when there is nothing to
+    the ablation's cells, whose models only score pixels, do without.
+    A training that was killed goes on where its last checkpoint was written. Raises DataError when there is nothing to
     train on or to validate with, CheckpointError when there is no room, TrainingError when the loss is no number,
-    Interrupted after SIGINT or SIGTERM.
+    Interrupted, after a checkpoint, when SIGINT or SIGTERM came to any process.
     """
     for name, splits in (("training", training), ("validation", validation)):
         if not any(len(split) for split in splits):
             raise DataError(f"no {name} images for task {params.task} in {', '.join(params.train.datasets)}")
-    key = fingerprint(params, [*training, *validation])
-    if params.train.overfit:
+    recipe, key = params.train, fingerprint(params, [*training, *validation])
+    if recipe.overfit:
         training = first_batches(training, params)
         validation = [TargetSplit(split.path, split.task, split.chosen) for split in training]
-    recipe = params.train
     dataset = TrainingSet(training, params.seed, None if recipe.overfit else recipe.augmentation)
-    fabric, checkpoint, journal = start(params.train.precision), Checkpoint(key), None
+    rounds = ceil(OVERFIT_STEPS / recipe.overfit) if recipe.overfit else 1
+    alpha = balanced_alpha(dataset) if recipe.alpha == "balanced" else recipe.alpha
+    loss_of = partial(alpha_focal, alpha=alpha, gamma=recipe.gamma)
+
+    fabric, checkpoint = start(recipe.precision), Checkpoint(key)
+    first, shard = fabric.is_global_zero, Shard(fabric.global_rank, fabric.world_size, recipe.accumulate)
     with ExitStack() as stack:
-        if fabric.is_global_zero:
-            stack.enter_context(alone(folder, "trains", wait=fabric.world_size == 1))
+        if first:
+            stack.enter_context(locked(folder, "trains", wait=fabric.world_size == 1))
             stack.enter_context(checkpoint.locked(wait=fabric.world_size == 1))
-        wish = stack.enter_context(stop_wish())
+        stop = stack.enter_context(stop_request())
         model, prompts = new_model(params)
-        run = Run(fabric, params, model)
-        if (state := fabric.broadcast(checkpoint.load() if fabric.is_global_zero else None)) is not None:
-            run.restore(state)
-            fabric.print(f"going on in epoch {run.epoch} after step {run.step}, from {checkpoint.folder}")
-        if fabric.is_global_zero:
-            logs = project() / "logs" / f"{folder.name}-{key}"
-            journal = stack.enter_context(open_journal(folder / "live", logs, run.history))
-        trainer = Trainer(run, fabric, params, dataset, checkpoint, wish)
-        while run.epoch <= params.train.epochs:
-            figures = trainer.train_epoch()
-            if run.epoch % params.train.validate_every == 0 or run.epoch == params.train.epochs:
-                kept = run.evaluated()
-                f1, thresholds = _validate(kept, validation, params.train.batch, fabric)
+        state = TrainingState(fabric, params, model)
+        if (saved := fabric.broadcast(checkpoint.load() if first else None)) is not None:
+            state.load_state_dict(saved)
+            fabric.print(f"going on in epoch {state.epoch} after step {state.step}, from {checkpoint.folder}")
+        logs = project() / "logs" / f"{folder.name}-{key}"
+        monitor = stack.enter_context(open_monitor(folder / "live", logs, state.history)) if first else None
+        progress = Progress(recipe.epochs, shown=first)
+
+        while state.epoch <= recipe.epochs:
+            lr_scale = schedule_factor(recipe.schedule, state.epoch, recipe.epochs, recipe.decay, recipe.warmup)
+            state.begin_epoch(lr_scale)
+            batches = epoch_batches(len(dataset), params.seed, state.epoch, recipe.batch, rounds)
+            images, left = sum(map(len, batches)), batches[state.step :]
+            loader = training_batches(dataset, state.epoch, left, shard, params.machine.workers)
+            with progress.epoch(state.epoch, images, images - sum(map(len, left)), loader) as parts:
+                for batch in left:
+                    loss, signals, last = backward(state, batch, shard, parts, loss_of, stop)
+                    if not isfinite(loss) or not state.update():
+                        raise diverged(loss, state, [dataset.name(index) for index in batch], last, checkpoint, params)
+                    state.loss += loss * len(batch)
+                    state.step += 1
+                    progress.step(len(batch), state.loss, state.lr)
+                    if first and (signals or checkpoint.due):
+                        checkpoint.save(state.state_dict())
+                    if signals:  # and not stop.signal: one that has come since stops this process, but not the others
+                        number = stop.signal or signal.SIGTERM
+                        raise Interrupted(
+                            f"{signal.Signals(number).name}: stopped in epoch {state.epoch} after step {state.step} of "
+                            f"{len(batches)}; all is saved, and the same command goes on from there",
+                            number if first else 0,
+                        )
+            figures = {"loss": state.loss / images, "lr_scale": lr_scale}
+
+            if state.epoch % recipe.validate_every == 0 or state.epoch == recipe.epochs:
+                model = state.evaluated_model()
+                f1, thresholds = validate(model, validation, recipe.batch, replace(shard, parts=1))
                 figures["validation_f1"] = f1
-                if f1 > run.best_f1:
-                    run.best, run.best_f1 = run.epoch, f1
-                    if fabric.is_global_zero:
-                        checkpoint.save_best(kept, ModelRecord(params, prompts, run.epoch, f1, thresholds))
-                if journal:
-                    journal.pictures(run.epoch, kept, validation, params.train.batch)
-            if journal:
-                journal.epoch(run.epoch, figures)
-            run.end_epoch(figures)
-        trainer.report()
-        if fabric.is_global_zero:
+                if f1 > state.best_f1:
+                    state.best, state.best_f1 = state.epoch, f1
+                    if first:
+                        checkpoint.save_best(model, ModelRecord(params, prompts, state.epoch, f1, thresholds))
+                if monitor:
+                    monitor.draw(state.epoch, model, validation, recipe.batch)
+            if monitor:
+                monitor.add(state.epoch, figures)
+            state.end_epoch(figures)
+
+        fabric.print(progress.summary(fabric.device), end="")
+        if first:
             if threshold is not None:
-                model, record = load_model(checkpoint.best(run.best))
+                model, record = load_model(checkpoint.best(state.best))
                 found = threshold(model.to(fabric.device), validation)
                 checkpoint.save_best(model, replace(record, detection_threshold=found))
-            checkpoint.deliver(run.best, folder / "model.safetensors")
+            checkpoint.deliver(state.best, folder / "model.safetensors")
         fabric.barrier()
     record = load_record(folder / "model.safetensors")
     fabric.print(f"best epoch {record.epoch}: validation F1 {record.validation_f1:.3f}")
     return record
 
 
-def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
-    """A model with pretrained towers and a fresh decoder, or with `train.initial`'s weights, and the prompts drawn."""
-    torch.manual_seed(params.seed)
-    prompts = chosen(params.prompts, params.seed)
-    model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
-    if params.train.initial:
-        load_weights(model, located(params.train.initial))
-    if params.train.image_tower == "frozen":
-        model.image_tower.requires_grad_(False)
-    if params.train.text_tower == "trained" and prompts:  # the ablation's grid may leave them out
-        model.text_tower = build_text_tower(params.chosen, prompts)
-    return model, prompts
+def backward(
+    state: TrainingState,
+    batch: Sequence[int],
+    shard: Shard,
+    parts: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    stop: StopRequest,
+) -> tuple[float, bool, tuple[torch.Tensor, torch.Tensor]]:
+    """The gradient of a batch: its mean loss, whether a signal came to any process, the last images and targets."""
+    fabric, dealt = state.fabric, shard.deal(batch)
+    state.optimiser.zero_grad()
+    total = torch.zeros(2, dtype=torch.float64, device=fabric.device)  # the loss; how many processes had a signal
+    for number, part in enumerate(dealt, start=1):
+        images, targets = (maps.to(fabric.device, non_blocking=True) for maps in next(parts))
+        with fabric.no_backward_sync(state.network, enabled=shard.world_size > 1 and number < len(dealt)):
+            losses = loss_of(state.network(images), targets).mean(dim=(1, 2, 3))
+            loss = losses.sum() / len(batch) if part else 0 * losses.sum()
+            fabric.backward(loss * shard.world_size)  # gradients are averaged over the processes
+        total[0] += loss.detach()
+    total[1] = stop.signal > 0
+    mean, signals = (fabric.all_reduce(total, reduce_op="sum") if shard.world_size > 1 else total).tolist()
+    return mean, signals > 0, (images, targets)
 
 
-def first_batches(training: list[PackedSplit], params: Params) -> list[PackedSplit]:
-    """The samples of the first `train.overfit` batches of the first epoch."""
-    recipe, dataset = params.train, TrainingSet(training, params.seed)
-    batches = epoch_batches(len(dataset), params.seed, 1, recipe.batch)[: recipe.overfit]
-    places = sorted((training.index(split), number) for batch in batches for split, number in map(dataset.place, batch))
-    chosen = {place: tuple(number for split, number in places if split == place) for place, _ in places}
-    return [training[place].excerpt(numbers) for place, numbers in chosen.items()]
+def diverged(
+    loss: float,
+    state: TrainingState,
+    samples: list[str],
+    last: tuple[torch.Tensor, torch.Tensor],
+    checkpoint: Checkpoint,
+    params: Params,
+) -> TrainingError:
+    """The error of a loss or gradient that is not finite, once all that is needed to repeat the step is kept."""
+    place = {"epoch": state.epoch, "step": state.step + 1, "samples": samples, "loss": loss}
+    arrays = {"model": state.model.state_dict(), "images": last[0], "targets": last[1]}
+    kept = ""
+    if state.fabric.is_global_zero:
+        kept = checkpoint.save_diverged({**place, **arrays, "params": params.model_dump_json()})
+    state.fabric.barrier()  # the end of one process is that of all
+    return TrainingError(
+        f"the loss ({loss}) or its gradient is not finite in epoch {state.epoch}, step {state.step + 1}; the batch: "
+        f"{', '.join(samples)}. {kept}. A lower learning rate or train.precision: fp32 often helps"
+    )
 
 
-def _validate(
-    model: CLIPSym, validation: list[PackedSplit], batch: int, fabric: Fabric
-) -> tuple[float, dict[str, float]]:
+def validate(model: CLIPSym, validation: list[PackedSplit], batch: int, shard: Shard) -> tuple[float, dict[str, float]]:
     """The mean over the data sets of their max F1, and each test set's best threshold on its validation images.
 
     Each data set counts alike: summed pixels would follow the set with the largest filled discs. A test set without
     validation images of its own takes the threshold that is best on all of them.
     """
-    share = share_of(fabric)
     counts = {
         split.dataset: sum(
-            gathered(score(model, [split], batch, f"validation {split.dataset}", share)), F1Counts.zero()
+            gathered(score(model, [split], batch, f"validation {split.dataset}", shard)), F1Counts.zero()
         )
         for split in validation
     }

@@ -1,13 +1,14 @@
-"""What a training leaves behind at short intervals, so that a killed run loses minutes.
+"""What a training leaves behind at short intervals, so that one that is killed loses minutes.
 
-It lies outside DVC's outs, which DVC deletes before a stage: in `.checkpoints/KEY` of the project itself, where runs of
-DVC's queue find it, too. KEY is a digest of the parameters, the code and the data: a run goes on from
-what is exactly its own, or starts anew.
+It lies outside DVC's outs, which DVC deletes before a stage: in `.checkpoints/KEY` of the project itself, where
+experiments of DVC's queue find it, too. KEY is a digest of the parameters, the code and the data: a training goes on
+from what is exactly its own, or starts anew.
 """
 
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,20 +21,20 @@ from pipeline.errors import CheckpointError
 from pipeline.model.checkpoint import require_whole, save_model
 from pipeline.model.clipsym import CLIPSym
 from pipeline.model.record import ModelRecord
-from pipeline.params import Params, TrainParams
+from pipeline.params import Params
 from pipeline.params.project import located, project
 from pipeline.params.values import named_files
-from pipeline.runtime.files import alone, written
+from pipeline.runtime.files import atomic_file, locked
 
 STATE, FORMER = "state.pt", "state-former.pt"
+SAVE_EVERY = 60.0  # seconds between two checkpoints
 
 
 def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
     """A digest of what a training depends on: its parameters, this package's code, the packed splits, the files that
     the parameters name: words, weights. Raises CheckpointError where one is missing.
     """
-    included = dict.fromkeys(("seed", "task", "prompts", "decoder"), True)
-    trained = params.model_dump_json(include=included | {"train": set(TrainParams.model_fields) - {"workers"}})
+    trained = params.model_dump_json(include={"seed", "task", "prompts", "decoder", "train"})
     digest = hashlib.sha256(f"{trained} {params.backbone} {params.chosen.model_dump_json()}".encode())
     package, sections = Path(__file__).parents[1], ("prompts.", "train.", f"backbones.{params.backbone}.")
     named = {key: located(path) for key, path in named_files(params) if path and key.startswith(sections)}
@@ -59,16 +60,22 @@ class Checkpoint:
         self.folder = project() / ".checkpoints" / key
         self._state, self._former = self.folder / STATE, self.folder / FORMER
         self._bests: list[int] = []  # those of the former state and of the state
+        self._saved = time.monotonic()
         self._whole = True  # whether the state, where there is one, is fit to become the former one
 
     @contextmanager
     def locked(self, wait: bool) -> Iterator[None]:
         """Keep other trainings of the same out; wait for one that is under way, or raise CheckpointError."""
-        with alone(self.folder, "trains the same", wait):
+        with locked(self.folder, "trains the same", wait):
             yield
 
+    @property
+    def due(self) -> bool:
+        """Whether the last checkpoint is a minute old."""
+        return time.monotonic() - self._saved >= SAVE_EVERY
+
     def load(self) -> dict | None:
-        """What `save` was given last, or the time before where that is damaged; None where a run begins.
+        """What `save` was given last, or the time before where that is damaged; None where a training begins.
 
         Raises CheckpointError, and deletes nothing, where there are states, but none that is whole with its best model;
         where that model is damaged, the user may delete it and so go on without it.
@@ -117,7 +124,7 @@ class Checkpoint:
         except (OSError, RuntimeError) as error:  # RuntimeError: of PyTorch's writer
             temporary.unlink(missing_ok=True)
             raise self._no_room(error) from None
-        self._bests, self._whole = [*self._bests[-1:], state["best"]], True
+        self._bests, self._whole, self._saved = [*self._bests[-1:], state["best"]], True, time.monotonic()
         for path in self.folder.glob("best-*"):
             if path not in map(self.best, self._bests):
                 path.unlink()
@@ -128,6 +135,16 @@ class Checkpoint:
             save_model(self.best(record.epoch), model, record)
         except Exception as error:  # safetensors has errors of its own
             raise self._no_room(error) from None
+
+    def save_diverged(self, step: dict) -> str:
+        """Keep a step whose loss is not finite, to be looked at; say where, or why not."""
+        path = self.folder / "diverged.pt"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(step, path)
+        except (OSError, RuntimeError) as error:  # RuntimeError: of PyTorch's writer
+            return f"The model before this step cannot be kept in {path} ({error})"
+        return f"The model before this step and the last images are in {path}, for torch.load"
 
     def best(self, epoch: int) -> Path:
         """Where the best model of an epoch lies."""
@@ -140,7 +157,7 @@ class Checkpoint:
         """
         require_whole(self.best(epoch))
         try:
-            with written(path) as part:
+            with atomic_file(path) as part:
                 shutil.copyfile(self.best(epoch), part)
         except OSError as error:
             raise CheckpointError(

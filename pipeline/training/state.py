@@ -6,38 +6,57 @@ import torch
 from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pipeline.model.backbones.catalogue import build_text_tower, embed_prompts
+from pipeline.model.checkpoint import build_model, load_weights
 from pipeline.model.clipsym import CLIPSym
+from pipeline.model.prompts import chosen
 from pipeline.params import Params
+from pipeline.params.project import located
 from pipeline.training.optimiser import build_optimiser
 
 
-class Run:
-    """Weights, the optimiser's state and how far it has come.
+def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
+    """A model with pretrained towers and a fresh decoder, or with `train.initial`'s weights, and the prompts drawn."""
+    torch.manual_seed(params.seed)
+    prompts = chosen(params.prompts, params.seed)
+    model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
+    if params.train.initial:
+        load_weights(model, located(params.train.initial))
+    if params.train.image_tower == "frozen":
+        model.image_tower.requires_grad_(False)
+    if params.train.text_tower == "trained" and prompts:  # the ablation's grid may leave them out
+        model.text_tower = build_text_tower(params.chosen, prompts)
+    return model, prompts
+
+
+class TrainingState:
+    """Weights, the optimiser's state and how far the training has come.
 
     `epoch` counts from 1; `step` steps of it are done, with `loss` the sum over their images. `history`: the figures
     of each epoch done. `best`: the epoch of the best validation F1, `best_f1`, 0 before the first validation.
     """
 
     def __init__(self, fabric: Fabric, params: Params, model: CLIPSym) -> None:
-        if params.train.compile and fabric.device.type == "cuda":  # on the CPU it was slower than the paths made for it
+        if params.machine.compile and fabric.device.type == "cuda":  # slower on the CPU than the paths made for it
             model.compile()
         self.model = model.to(fabric.device)
         ema = get_ema_multi_avg_fn(params.train.ema)
         self.averaged = AveragedModel(model, multi_avg_fn=ema) if params.train.ema else None
         self._adam = build_optimiser(model, params)
-        self.network, self.optimiser = fabric.setup(model, self._adam)
+        self.fabric, (self.network, self.optimiser) = fabric, fabric.setup(model, self._adam)
         self._precision = fabric.strategy.precision  # holds the scale of the loss for fp16
         self.epoch, self.step, self.loss = 1, 0, 0.0
         self.history: list[dict[str, float]] = []
         self.best, self.best_f1 = 0, -1.0
 
-    def set_schedule(self, factor: float) -> None:
-        """Set the learning rates to `factor` times their tops."""
+    def begin_epoch(self, lr_scale: float) -> None:
+        """Set the learning rates to `lr_scale` times their tops, and the model to training."""
         for group in self._adam.param_groups:
-            group["lr"] = group["top"] * factor
+            group["lr"] = group["top"] * lr_scale
+        self.model.train()
 
     @property
-    def rate(self) -> float:
+    def lr(self) -> float:
         """The decoder's learning rate."""
         return self._adam.param_groups[-1]["lr"]
 
@@ -55,7 +74,7 @@ class Run:
             self.averaged.update_parameters(self.model)
         return True
 
-    def evaluated(self) -> CLIPSym:
+    def evaluated_model(self) -> CLIPSym:
         """The model to be validated and kept, in evaluation mode: the averaged one, if there is one."""
         return (self.model if self.averaged is None else self.averaged.module).eval()
 
@@ -64,8 +83,8 @@ class Run:
         self.history.append(figures)
         self.epoch, self.step, self.loss = self.epoch + 1, 0, 0.0
 
-    def state(self) -> dict:
-        """Tensors and plain values from which `restore` makes the same run."""
+    def state_dict(self) -> dict:
+        """Tensors and plain values from which `load_state_dict` makes the same."""
         return {
             "model": self.model.state_dict(),
             "averaged": self.averaged and self.averaged.state_dict(),
@@ -74,8 +93,8 @@ class Run:
             **{name: getattr(self, name) for name in ("epoch", "step", "loss", "history", "best", "best_f1")},
         }
 
-    def restore(self, state: dict) -> None:
-        """Become the run that `state` was taken of."""
+    def load_state_dict(self, state: dict) -> None:
+        """Become what `state` was taken of."""
         self.model.load_state_dict(state["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])

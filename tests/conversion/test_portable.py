@@ -10,7 +10,7 @@ from pipeline.conversion.portable import portable
 from pipeline.errors import CheckpointError
 from pipeline.model.checkpoint import load_model, save_model
 from pipeline.model.record import ModelRecord
-from pipeline.training.loop import new_model
+from pipeline.training.state import new_model
 from tests.model.test_checkpoint import saved, small_lite, tiny
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import tests.warm  # noqa: F401 - else each forked process would import all of it anew
 from pipeline.data.packed.split import PackedSplit
-from pipeline.training import trainer
+from pipeline.training import resume
 from stages import data_report, evaluate, fetch, preprocess, train
 from tests.small import shrink
 
@@ -167,7 +167,7 @@ def pack_own():
 
 
 def train_saving_each_step():
-    trainer.SAVE_EVERY = 0
+    resume.SAVE_EVERY = 0
     train.main()
 
 

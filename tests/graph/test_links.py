@@ -89,7 +89,7 @@ def make_all():
     WRITERS["ablation"]()
     WRITERS["report"]()
     matrix = yaml.safe_load(Path("ablation/dvc.yaml").read_text())["stages"]["group"]["matrix"]
-    for cell in cell_names(matrix, load_params()):
+    for cell in cell_names(matrix, load_params().presets):
         shutil.copytree("models/ablation/grid/tiny-none-plain", Path("models/ablation/group", cell))
     WRITERS["table"]()
 
@@ -166,18 +166,18 @@ WRITING = {
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "stages").glob("*.py")), ids=lambda path: path.stem)
 def test_stages_write_by_the_helpers_alone(path):
-    """What is filled in by `placed` and `written` is new; anything else may be a link."""
+    """What is filled in by `atomic_folder` and `atomic_file` is new; anything else may be a link."""
 
     def look(node, safe):
         if isinstance(node, ast.With):
             safe = safe or any(
-                getattr(getattr(item.context_expr, "func", None), "id", "") in ("placed", "written")
+                getattr(getattr(item.context_expr, "func", None), "id", "") in ("atomic_folder", "atomic_file")
                 for item in node.items
             )
         if isinstance(node, ast.Call) and not safe:
             name = getattr(node.func, "attr", None)
             writes = name in WRITING or name == "open" or getattr(node.func, "id", "") in ("open", "save_curve")
-            assert not writes, f"{path.name}, line {node.lineno}: use placed(), written() or write_text()"
+            assert not writes, f"{path.name}, line {node.lineno}: use atomic_folder(), atomic_file() or write_text()"
         for child in ast.iter_child_nodes(node):
             look(child, safe)
 

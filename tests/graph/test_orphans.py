@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.runtime.interruption import stop_with_dvc
+from pipeline.runtime.process import stop_with_dvc
 from tests.project import copied, run
 
 PROJECT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def test_the_end_of_dvcs_own_parent_is_no_concern():
     """As below nohup, when the terminal is closed."""
     terminal = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
     asked = (
-        "import os, sys; from pipeline.runtime.interruption import _starter; os.environ['DVC_STAGE'] = 'train'\n"
+        "import os, sys; from pipeline.runtime.process import _starter; os.environ['DVC_STAGE'] = 'train'\n"
         "print(os.getppid(), os.getpid(), flush=True)\n"
         "before = _starter('train'); sys.stdin.readline(); print(before, _starter('train'), flush=True)"
     )

@@ -88,7 +88,7 @@ def test_published_figures_are_of_the_task_and_the_values():
 
 
 def test_cell_names():
-    matrix = {"kind": ["a", "b"], "group": "${presets.groups}", "seed": "${presets.seeds}"}
-    names = cell_names(matrix, PARAMS)
-    assert names[0] == f"a-{PARAMS.presets.groups[0]}-{PARAMS.presets.seeds[0]}"
-    assert len(names) == 2 * len(PARAMS.presets.groups) * len(PARAMS.presets.seeds) == len(set(names))
+    presets = PARAMS.presets
+    names = cell_names({"group": "${presets.groups}", "seed": "${presets.seeds}"}, presets)
+    assert names[0] == f"{presets.groups[0]}-{presets.seeds[0]}"
+    assert len(names) == len(presets.groups) * len(presets.seeds) == len(set(names))

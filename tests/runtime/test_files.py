@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.files import placed
+from pipeline.runtime.files import atomic_folder
 
 OLD, NEW = {"a": "old", "deep/b": "old"}, {"a": "new", "c": "new"}
 CHILD = """
 import os, shutil, sys
 from pathlib import Path
-from pipeline.runtime.files import placed
+from pipeline.runtime.files import atomic_folder
 {before}
-with placed(Path(sys.argv[1])) as folder:
+with atomic_folder(Path(sys.argv[1])) as folder:
     for name in ("a", "c"):
         (folder / name).write_text("new")
         {during}
@@ -57,7 +57,7 @@ def folder(request, tmp_path):
 
 def test_success(folder):
     before = contents(folder)
-    with placed(folder) as part:
+    with atomic_folder(folder) as part:
         assert part.parent == folder.parent and not list(part.iterdir())
         write(part, NEW)
         assert contents(folder) == before
@@ -66,7 +66,7 @@ def test_success(folder):
 
 
 def test_an_empty_folder_is_placed_too(folder):
-    with placed(folder):
+    with atomic_folder(folder):
         pass
     assert folder.is_dir() and not list(folder.iterdir())
 
@@ -74,7 +74,7 @@ def test_an_empty_folder_is_placed_too(folder):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_an_error_leaves_what_was_there(folder, error):
     before = contents(folder)
-    with pytest.raises(error), placed(folder) as part:
+    with pytest.raises(error), atomic_folder(folder) as part:
         write(part, NEW)
         raise error
     assert contents(folder) == before
@@ -86,7 +86,7 @@ def test_killed_while_filling(folder):
     killed(folder, during="os._exit(9)")
     assert contents(folder) == before and folder.exists() == bool(before)
     assert len([path for path in folder.parent.iterdir() if path.suffix != ".lock"]) == 1 + bool(before)
-    with placed(folder) as part:
+    with atomic_folder(folder) as part:
         assert not list(part.iterdir())
         write(part, {"d": "newer"})
     assert contents(folder) == {"d": "newer"}
@@ -97,7 +97,7 @@ def test_killed_while_placing(folder):
     before = contents(folder)
     killed(folder, before="os.rename = os.replace = Path.rename = Path.replace = lambda *_, **__: os._exit(9)")
     assert contents(folder) in ({}, before)
-    with placed(folder) as part:
+    with atomic_folder(folder) as part:
         write(part, NEW)
     assert contents(folder) == NEW
     assert list(folder.parent.iterdir()) == [folder]
@@ -108,7 +108,7 @@ def test_killed_while_the_old_one_is_removed(tmp_path):
     write(folder, OLD)
     killed(folder, before=REMOVE_ONE)
     assert contents(folder) in ({}, OLD, NEW)
-    with placed(folder) as part:
+    with atomic_folder(folder) as part:
         write(part, NEW)
     assert contents(folder) == NEW
     assert list(folder.parent.iterdir()) == [folder]

@@ -18,8 +18,7 @@ from pipeline.errors import CheckpointError
 from pipeline.model.checkpoint import load_model, save_model
 from pipeline.model.record import load_record
 from pipeline.scoring import threshold as calibration
-from pipeline.scoring.matching import best_threshold, marked
-from pipeline.scoring.threshold import best_detection_threshold, detection_threshold
+from pipeline.scoring.threshold import best_detection_threshold, best_threshold, detection_threshold, ground_truth
 from pipeline.training.loop import train
 from stages import train as stage
 from tests.model.test_checkpoint import saved, tiny
@@ -111,7 +110,7 @@ def test_it_is_the_best_for_what_a_detector_finds(tmp_path, images):
     size = record.params.chosen.input_size
     detector, part = Detector(model, replace(record, views=())), packed(tmp_path / "dendi", *images, size=size)
     found = [detector.detect(part.native_image(n), threshold=0.0).axes for n in range(len(part))]
-    pairs = [(axes, marked(part.annotation(n), "reflection"), WIDTH) for n, axes in enumerate(found)]
+    pairs = [(axes, ground_truth(part.annotation(n), "reflection"), WIDTH) for n, axes in enumerate(found)]
     expected, f1 = best_threshold(pairs)
     assert f1 > 0 and detection_threshold(model, [part]) == pytest.approx(expected, abs=0.02)
 

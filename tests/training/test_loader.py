@@ -15,7 +15,7 @@ from pipeline.data.packed.targets import scaled, unscaled_target
 from pipeline.data.preparation.prepare import pack
 from pipeline.geometry import Letterbox, rotate
 from pipeline.params.choices import Augmentation
-from pipeline.processes import ALL, Share
+from pipeline.processes import ALL, Shard
 from pipeline.training.loader import TrainingSet, augment, drawn_turn, epoch_batches, rotate_nearest, training_batches
 
 SIZE = 32
@@ -304,18 +304,18 @@ def test_every_sample_once_an_epoch_in_another_order(splits):
 
 @pytest.mark.parametrize("processes, parts", [(1, 1), (1, 3), (2, 1), (2, 2), (3, 4)])
 @pytest.mark.parametrize("images", [1, 4, 9])
-def test_shares_make_up_the_batch(images, processes, parts):
+def test_shards_make_up_the_batch(images, processes, parts):
     batch = list(range(10, 10 + images))
-    dealt = [Share(rank, processes, parts).deal(batch) for rank in range(processes)]
-    assert all(len(share) == parts for share in dealt)
-    assert sorted(index for share in dealt for part in share for index in part) == batch
-    sizes = [len(part) for share in dealt for part in share]
+    dealt = [Shard(rank, processes, parts).deal(batch) for rank in range(processes)]
+    assert all(len(shard) == parts for shard in dealt)
+    assert sorted(index for shard in dealt for part in shard for index in part) == batch
+    sizes = [len(part) for shard in dealt for part in shard]
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_share_loads_its_parts(splits):
+def test_a_shard_loads_its_parts(splits):
     dataset = TrainingSet(splits, 0, "released")
-    parts = list(training_batches(dataset, 1, [[4, 7, 2], [5]], Share(rank=1, processes=2, parts=1), 0))
+    parts = list(training_batches(dataset, 1, [[4, 7, 2], [5]], Shard(rank=1, world_size=2, parts=1), 0))
     assert torch.equal(parts[0][0], dataset[1, 7][0][None])
     assert torch.equal(parts[1][0], dataset[1, 5][0][None])  # nothing is left for it, but it must take part
 

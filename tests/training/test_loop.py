@@ -17,13 +17,13 @@ from pipeline.errors import CheckpointError, DataError
 from pipeline.evaluation.cells import short
 from pipeline.model.checkpoint import load_model
 from pipeline.params import load_params
-from pipeline.processes import Share
-from pipeline.scoring.f1 import F1Counts
-from pipeline.scoring.prediction import score
+from pipeline.processes import Shard
+from pipeline.scoring.f1 import F1Counts, score
 from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
-from pipeline.training.loop import new_model, train
-from pipeline.training.loss import alpha_focal
+from pipeline.training.loop import train
+from pipeline.training.optimiser import alpha_focal
 from pipeline.training.resume import fingerprint
+from pipeline.training.state import new_model
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 SIZE = 64
@@ -125,7 +125,7 @@ def test_equals_a_loop_by_hand(data, tmp_path):
             adam.param_groups[0]["lr"] = lr * factor
         batches = epoch_batches(8, recipe.seed, epoch, 4)
         for images, targets in training_batches(
-            TrainingSet(data[0], recipe.seed, recipe.train.augmentation), epoch, batches, Share(), 0
+            TrainingSet(data[0], recipe.seed, recipe.train.augmentation), epoch, batches, Shard(), 0
         ):
             model.zero_grad()
             alpha_focal(model(images), targets, recipe.train.alpha, recipe.train.gamma).mean().backward()

@@ -19,10 +19,11 @@ from pipeline.data.packed.split import PackedSplit
 from pipeline.errors import CheckpointError, Interrupted, TrainingError
 from pipeline.model.clipsym import CLIPSym
 from pipeline.params import Params
-from pipeline.runtime.interruption import stop_wish
+from pipeline.runtime.process import stop_request
 from pipeline.training import loop as training
-from pipeline.training import trainer
+from pipeline.training import resume
 from pipeline.training.resume import Checkpoint, fingerprint
+from pipeline.training.state import TrainingState
 from stages.command import run_stage
 from tests.training.test_loop import params, split
 
@@ -94,7 +95,7 @@ def test_killed_after_any_step_it_goes_on_and_ends_bit_equal(data, whole, tmp_pa
             os.kill(os.getpid(), signal.SIGKILL)
 
     def killed():
-        monkeypatch.setattr(trainer, "SAVE_EVERY", 0)
+        monkeypatch.setattr(resume, "SAVE_EVERY", 0)
         monkeypatch.setattr(Checkpoint, "save", save_and_die)
         training.train(params(**RECIPE), *data, tmp_path / "run")
 
@@ -107,7 +108,7 @@ def test_killed_after_any_step_it_goes_on_and_ends_bit_equal(data, whole, tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_after_the_step_and_say_so(data, tmp_path, repository, monkeypatch, capfd, number):
     """As a stage, in a process of its own."""
-    monkeypatch.setattr(trainer, "SAVE_EVERY", 0)
+    monkeypatch.setattr(resume, "SAVE_EVERY", 0)
     monkeypatch.setattr(sys, "argv", ["train"])
     recipe, state = params(**RECIPE | {"epochs": 50}), repository / ".checkpoints"
     pid = forked(lambda: run_stage(lambda: training.train(recipe, *data, tmp_path / "run")))
@@ -122,15 +123,19 @@ def test_signals_stop_after_the_step_and_say_so(data, tmp_path, repository, monk
     assert list(state.glob("*/state.pt")) and not list(state.glob("*.lock"))
 
 
-def test_interrupted_and_taken_up_again(data, whole, tmp_path, monkeypatch):
-    step = trainer.Trainer._step
+def with_signal(epoch, step, backward=training.backward):
+    """A `backward` that gets a signal in the step after so many of an epoch."""
 
-    def with_signal(self, batch, parts):
-        if self.run.epoch == 2 and self.run.step == 1:
+    def stopping(state, *rest):
+        if (state.epoch, state.step) == (epoch, step):
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch, parts)
+        return backward(state, *rest)
 
-    monkeypatch.setattr(trainer.Trainer, "_step", with_signal)
+    return stopping
+
+
+def test_interrupted_and_taken_up_again(data, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "backward", with_signal(2, 1))
     with pytest.raises(Interrupted, match="SIGTERM: stopped in epoch 2 after step 2 of 3") as stop:
         training.train(params(**RECIPE), *data, tmp_path / "run")
     assert stop.value.signal == signal.SIGTERM
@@ -144,9 +149,9 @@ def test_a_second_signal_has_its_usual_effect():
     usual = signal.default_int_handler
     before = signal.signal(signal.SIGINT, usual)  # below nohup it is ignored
     try:
-        with stop_wish() as wish:
+        with stop_request() as request:
             os.kill(os.getpid(), signal.SIGINT)
-            assert wish.signal == signal.SIGINT
+            assert request.signal == signal.SIGINT
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) == usual
@@ -155,7 +160,7 @@ def test_a_second_signal_has_its_usual_effect():
 
 
 def test_full_disk_leaves_the_last_checkpoint(data, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "SAVE_EVERY", 0)
+    monkeypatch.setattr(resume, "SAVE_EVERY", 0)
     saves, save = 0, torch.save
 
     def filling(state, file):
@@ -191,19 +196,19 @@ def test_a_loss_that_is_no_number_stops_with_the_batch(data, tmp_path, monkeypat
 
     def spoiling(self, images):
         logits = forward(self, images)
-        if self.training and trained and next(iter(trained)).run.step == 2:
+        if self.training and trained and trained[0].step == 2:
             if where == "loss":
                 return logits * float("nan")
             logits.register_hook(lambda gradient: gradient * float("inf"))
         return logits
 
-    trained, start = [], trainer.Trainer.__init__
+    trained, start = [], TrainingState.__init__
 
     def noted(self, *args):
-        start(self, *args)
         trained.append(self)
+        start(self, *args)
 
-    monkeypatch.setattr(trainer.Trainer, "__init__", noted)
+    monkeypatch.setattr(TrainingState, "__init__", noted)
     monkeypatch.setattr(CLIPSym, "forward", spoiling)
     with pytest.raises(TrainingError, match="not finite in epoch 1, step 3; the batch: dendi-train/") as error:
         training.train(params(epochs=2, batch=3), *data, tmp_path / "run")
@@ -219,17 +224,11 @@ def test_a_loss_that_is_no_number_stops_with_the_batch(data, tmp_path, monkeypat
 @pytest.fixture(scope="module")
 def stopped(data, tmp_path_factory):
     """What a training leaves that is stopped in its last epoch: two states, and the best model of both."""
-    folder, step = tmp_path_factory.mktemp("stopped"), trainer.Trainer._step
-
-    def with_signal(self, batch, parts):
-        if self.run.epoch == 3 and self.run.step == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch, parts)
-
+    folder = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(trainer, "SAVE_EVERY", 0)
-        patch.setattr(trainer.Trainer, "_step", with_signal)
+        patch.setattr(resume, "SAVE_EVERY", 0)
+        patch.setattr(training, "backward", with_signal(3, 1))
         with pytest.raises(Interrupted):
             training.train(params(**RECIPE), *data, folder / "run")
     (found,) = (folder / ".checkpoints").iterdir()
@@ -428,7 +427,7 @@ def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monk
     if fault == "no folder":
         (repository / "logs").write_text("a file")
     else:
-        monkeypatch.setattr("pipeline.monitoring.journal.SummaryWriter.add_scalar", full)
+        monkeypatch.setattr("pipeline.monitoring.monitor.SummaryWriter.add_scalar", full)
     training.train(params(**RECIPE), *data, tmp_path / "run")
     message = capfd.readouterr().err
     assert message.count("cannot be written") == 1 and "the training goes on" in message
@@ -447,3 +446,12 @@ def test_curves_and_pictures_for_the_eye(data, tmp_path, repository):
     written = json.loads((tmp_path / "run" / "live" / "metrics.json").read_text())
     assert len(losses) == 2 and losses[1] == pytest.approx(written["loss"])
     assert board.Tags()["images"] == ["validation/dendi-val"]
+
+
+def test_a_checkpoint_is_due_a_minute_after_the_last(monkeypatch):
+    clock = iter((100.0, 159.0, 160.0, 161.0, 220.0, 221.0))
+    monkeypatch.setattr(resume.time, "monotonic", lambda: next(clock))
+    checkpoint = Checkpoint("key")
+    assert [checkpoint.due, checkpoint.due] == [False, True]
+    checkpoint.save({"best": 0})
+    assert [checkpoint.due, checkpoint.due] == [False, True]

@@ -4,7 +4,7 @@ from math import cos, pi, sqrt
 
 import pytest
 
-from pipeline.training.schedules import factor
+from pipeline.training.optimiser import schedule_factor
 
 
 @pytest.mark.parametrize(
@@ -35,16 +35,16 @@ from pipeline.training.schedules import factor
     ],
 )
 def test_by_hand(schedule, epoch, epochs, decay, warmup, expected):
-    assert factor(schedule, epoch, epochs, decay, warmup) == pytest.approx(expected, rel=1e-12)
+    assert schedule_factor(schedule, epoch, epochs, decay, warmup) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ["exp", "constant", "step", "cos"])
 def test_never_rises_and_stays_positive(schedule):
-    factors = [factor(schedule, epoch, 30, 0.01, 0) for epoch in range(1, 31)]
+    factors = [schedule_factor(schedule, epoch, 30, 0.01, 0) for epoch in range(1, 31)]
     assert all(0 < after <= before <= 1 for before, after in zip(factors, factors[1:]))
 
 
 def test_warm_up_meets_the_cosine():
-    factors = [factor("cos", epoch, 40, 0.1, 10) for epoch in range(1, 41)]
+    factors = [schedule_factor("cos", epoch, 40, 0.1, 10) for epoch in range(1, 41)]
     assert factors[:10] == pytest.approx([number / 10 for number in range(1, 11)])
     assert max(factors) == factors[9] and factors[9:] == sorted(factors[9:], reverse=True)

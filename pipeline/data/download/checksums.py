@@ -3,7 +3,6 @@
 data/checksums.yaml   URL or file name: {sha256, bytes, first_seen}
 """
 
-import hashlib
 import os
 from datetime import date
 from pathlib import Path
@@ -12,17 +11,6 @@ import yaml
 from filelock import FileLock
 
 from pipeline.errors import DataError
-
-BLOCK = 2**20  # bytes
-
-
-def digest(archive: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    found = hashlib.sha256()
-    with archive.open("rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            found.update(block)
-    return found.hexdigest()
 
 
 def require(found: str, source: str, known: str | None, ledger: Path) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from pipeline.data.download import archives, checksums, transfer
 from pipeline.errors import DataError
+from pipeline.runtime.files import digest
 
 SOURCES = Path(__file__).with_name("sources.yaml")
 # What marks the root of each data set: a file beside which it lies, or its folder.
@@ -55,15 +56,15 @@ def _from_source(dataset: str, source: dict, password: str, data: Path, root: Pa
     elif not archive.is_file():
         raise DataError(f"{url}: not found")
     name = _public(url) if remote else archive.name
-    digest = checksums.digest(archive)
+    found = digest(archive)
     try:
-        checksums.require(digest, name, source.get("sha256"), ledger)
+        checksums.require(found, name, source.get("sha256"), ledger)
         with archives.opened(archive, password) as opened:
             _unpack(opened, password, dataset, root)
     except DataError as error:
         again = f"; if it is damaged, delete {archive}, and it is fetched anew" if remote else ""
         raise DataError(f"{error}{again}") from None
-    checksums.note(digest, name, archive.stat().st_size, ledger)  # only now: it is known to be whole
+    checksums.note(found, name, archive.stat().st_size, ledger)  # only now: it is known to be whole
 
 
 def _unpack(opened: archives.Archive, password: str, dataset: str, root: Path) -> None:

@@ -1,16 +1,19 @@
 """DENDI: split files in torch's format, one JSON of figures an image."""
 
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
-from pipeline.data.reading.files import inside, point, read_bytes, read_json
+from pipeline.data.reading.files import point, read_bytes, read_json
 from pipeline.data.reading.findings import Finding, sound
+from pipeline.data.reading.pairing import inside
 from pipeline.errors import DataError
+from pipeline.params.choices import Task
 
 
-def samples(root: Path, task: str, split: str, findings: list[Finding]) -> list[Sample]:
-    """The images of `split` (train, val, test) of DENDI's split for `task` (reflection, rotation).
+def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+    """The images of `split` (train, val, test) of DENDI's split for `task`.
 
     `root` holds `reflection_split.pt` and `rotation_split.pt`. A malformed annotation becomes a fault in `findings`.
     Raises DataError, which names the file, where the split itself cannot be read.

@@ -1,25 +1,34 @@
 """The data sets by name, and which of their images serve which split."""
 
 from collections.abc import Collection
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from pipeline.annotations import Sample
-from pipeline.data.formats import dendi, photos
-from pipeline.data.formats.labelme import ldrs, own
-from pipeline.data.formats.matlab import nyu, sdrw
 from pipeline.data.reading.files import pictures
 from pipeline.data.reading.findings import Finding
 from pipeline.params.choices import Dataset, Task, Validation
 
-SPLITS = {
+# The module that reads a data set, by `samples(root, split, task, labels, findings)`. Imported when it is needed, so
+# that a stage depends on no other reader.
+READERS: dict[Dataset, str] = {
+    "dendi": "pipeline.data.formats.dendi",
+    "sdrw": "pipeline.data.formats.matlab.sdrw",
+    "ldrs": "pipeline.data.formats.labelme.ldrs",
+    "nyu": "pipeline.data.formats.matlab.nyu",
+    "photos": "pipeline.data.formats.photos",
+    "own": "pipeline.data.formats.labelme.own",
+}
+SPLITS: dict[Dataset, tuple[str, ...]] = {
     "dendi": ("train", "val", "test"),
     "sdrw": ("train", "val", "test"),
     "ldrs": ("train", "val", "test"),
     "nyu": ("train",),
     "photos": ("test",),
-    "own": own.SPLITS,
+    "own": ("train", "val", "test"),
 }
 ROTATION_SETS = ("dendi", "photos", "own")  # the others mark reflection axes only
 UNCLIPPED = ("sdrw", "ldrs", "nyu")  # whose released loader does not clip the training targets
@@ -31,34 +40,27 @@ def read(
     root: Path,
     task: Task,
     split: str,
-    sdrw_validation: Validation,
-    seed: int,
+    sdrw_validation: Validation | None,
+    seed: int | None,
     findings: list[Finding],
     labels: Collection[str] = (),
 ) -> list[Sample]:
     """The samples of one split; empty where the data set has no such split or no marks for the task.
 
     SDRW has no validation images. `held_out` sets a seeded share of its training images apart; `released` takes the
-    test images, as the released code does (a leak, kept for comparison). `labels`: of the symmetry marks in own data;
-    all where there is none. What is malformed becomes a fault in
-    `findings`; raises pipeline.errors.DataError where the split itself cannot be read.
+    test images, as the released code does (a leak, kept for comparison). This and the seed concern SDRW alone.
+    `labels`: of the symmetry marks in own data; all where there is none. What is malformed becomes a fault in
+    `findings`; raises DataError where the split itself cannot be read.
     """
     if split not in SPLITS[dataset] or (task == "rotation" and dataset not in ROTATION_SETS):
         return []
-    if dataset == "dendi":
-        return dendi.samples(root, task, split, findings)
+    reader = import_module(READERS[dataset])
     if dataset == "sdrw":
-        return _sdrw(root, split, sdrw_validation, seed, findings)
-    if dataset == "photos":
-        return photos.samples(root, task)
-    if dataset == "nyu":
-        return nyu.samples(root, findings)
-    if dataset == "ldrs":
-        return ldrs.samples(root, split, findings)
-    return own.samples(root, split, labels, findings)
+        return _sdrw(reader, root, split, task, sdrw_validation, seed, findings)
+    return reader.samples(root, split, task, labels, findings)
 
 
-def strays(root: Path, used: set[Path]) -> list[Finding]:
+def unused_images(root: Path, used: set[Path]) -> list[Finding]:
     """A note on each image under `root` that is not among the `used` ones."""
     return [
         Finding("note", "image in no split", f"{path}: no annotation of this task names it")
@@ -66,11 +68,13 @@ def strays(root: Path, used: set[Path]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _sdrw(root: Path, split: str, validation: Validation, seed: int, findings: list[Finding]) -> list[Sample]:
+def _sdrw(
+    reader: ModuleType, root: Path, split: str, task: Task, validation: Validation, seed: int, findings: list[Finding]
+) -> list[Sample]:
     if split == "test" or (split == "val" and validation == "released"):
-        return sdrw.samples(root, "test", findings)
+        return reader.samples(root, "test", task, (), findings)
     found: list[Finding] = []
-    training = sdrw.samples(root, "train", found)
+    training = reader.samples(root, "train", task, (), found)
     if validation == "held_out":
         apart = set(np.random.default_rng(seed).permutation(len(training))[: max(1, round(HELD_OUT * len(training)))])
         training = [sample for number, sample in enumerate(training) if (number in apart) == (split == "val")]

@@ -9,6 +9,7 @@ from pipeline.errors import DataError
 
 Kind = Literal["fault", "repair", "note"]
 Item = TypeVar("Item")
+LEFT_OUT = "shapes that are no symmetry marks left out"  # of own images; the stage says so, too
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.data.download.checksums import digest, note, require
+from pipeline.data.download.checksums import note, require
 from pipeline.errors import DataError
+from pipeline.runtime.files import digest
 
 URL, OLD, NEW = "https://example.org/a.zip?e=1", "0" * 64, "f" * 64
 CHILD = """

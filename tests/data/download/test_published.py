@@ -16,9 +16,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.data.download import archives as judging
 from pipeline.data.download import published
-from pipeline.data.download.checksums import digest
 from pipeline.errors import DataError
-from pipeline.runtime.files import placed
+from pipeline.runtime.files import atomic_folder, digest
 
 FILES = {
     "dendi": ("reflection_split.pt", "rotation_split.pt", "images/1.jpg"),
@@ -263,7 +262,7 @@ def test_nothing_is_left_behind_when_copying_stops(tmp_path, monkeypatch):
     copytree, raw = shutil.copytree, tmp_path / "raw"
     folder = unpacked(tmp_path / "download", "dendi")
     monkeypatch.setattr(shutil, "copytree", stop)
-    with pytest.raises(KeyboardInterrupt), placed(raw / "dendi") as root:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(raw / "dendi") as root:
         published.bring("dendi", str(folder), PASSWORD, tmp_path / "data", root)
     assert not list(raw.iterdir())
 

@@ -74,25 +74,25 @@ MATLAB = Path(__file__).with_name("matlab")  # files of all versions, see make.m
 def nyu_of(name):
     """NYU with a MATLAB file of `tests/datasets/matlab`, which is fuzzed."""
     files = {"NYU/S/I001.png": b"", "NYU/M/I001.png": b"", "NYU/M/I001.mat": matlab(segments=ROW)}
-    return nyu.samples, "NYU/S/I001.mat", (MATLAB / f"{name}.mat").read_bytes(), files
+    return nyu, "train", "NYU/S/I001.mat", (MATLAB / f"{name}.mat").read_bytes(), files
 
 
-# reader -> the files it needs, and which of them is fuzzed
+# what is fuzzed -> its reader and split, the file and its content, and the other files that are needed
 TREES = {
-    "dendi split": (lambda r, f: dendi.samples(r, "reflection", "train", f), "reflection_split.pt", split_lists(),
+    "dendi split": (dendi, "train", "reflection_split.pt", split_lists(),
                     {"ann/a.ann": json.dumps(FIGURES).encode()}),
-    "dendi annotation": (lambda r, f: dendi.samples(r, "reflection", "train", f), "ann/a.ann",
+    "dendi annotation": (dendi, "train", "ann/a.ann",
                          json.dumps(FIGURES).encode(), {"reflection_split.pt": split_lists()}),
-    "ldrs": (lambda r, f: ldrs.samples(r, "val", f), "LDRS/val/a.json", json.dumps(SHAPES).encode(),
+    "ldrs": (ldrs, "val", "LDRS/val/a.json", json.dumps(SHAPES).encode(),
              {"LDRS/val/a.jpg": b""}),
     **{f"nyu {name}": nyu_of(name) for name in ("v4", "v6", "v7", "v73", "workspace-v7", "octave-hdf5")},
-    "sdrw training": (lambda r, f: sdrw.samples(r, "train", f),
+    "sdrw training": (sdrw, "train",
                       "SDRW/reflection_training/singleGT_training/singleGT_training.mat",
                       matlab(gt=truth(["a.jpg", "b.jpg "], [ROW, np.stack([ROW, ROW])])),
                       {"SDRW/reflection_training/single_training/a.jpg": b"",
                        "SDRW/reflection_training/multipleGT_training/multipleGT_training.mat":
                            matlab(gt=truth(["a.jpg"], [ROW]))}),
-    "sdrw testing": (lambda r, f: sdrw.samples(r, "test", f), "SDRW/reflectionTestGt2013.mat",
+    "sdrw testing": (sdrw, "test", "SDRW/reflectionTestGt2013.mat",
                      matlab(gtS=names_and_marks("a.jpg", ROW), gtM=names_and_marks("a.jpg", ROW)),
                      {"SDRW/reflection_testing/single_testing/a.jpg": b""}),
 }  # fmt: skip
@@ -130,11 +130,11 @@ def listing(folder):
     return sorted(str(path) for path in folder.rglob("*"))
 
 
-def check_reader(folder, read):
+def check_reader(folder, reader, split):
     """Samples or DataError; paths stay inside the folder and nothing is written."""
     before = listing(folder)
     try:
-        samples = read(folder, findings := [])
+        samples = reader.samples(folder, split, "reflection", (), findings := [])
     except DataError as error:
         assert str(folder) in str(error)
     else:
@@ -145,15 +145,15 @@ def check_reader(folder, read):
 
 @pytest.mark.parametrize("name", TREES)
 def test_readers(tmp_path, name):
-    read, fuzzed, good, files = TREES[name]
+    reader, split, fuzzed, good, files = TREES[name]
     tree(tmp_path, {**files, fuzzed: good})
 
     @given(mutated(good))
     def any_bytes(content):
         (tmp_path / fuzzed).write_bytes(content)
-        check_reader(tmp_path, read)
+        check_reader(tmp_path, reader, split)
 
-    check_reader(tmp_path, read)
+    check_reader(tmp_path, reader, split)
     any_bytes()
 
 

@@ -14,9 +14,11 @@ import yaml
 from PIL import Image
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
+from pipeline.data.download.own import SPLITS, bring
 from pipeline.data.formats.labelme import own
 from pipeline.data.formats.labelme.shapes import read_drawing
 from pipeline.data.packed.split import PackedSplit
+from pipeline.data.reading.findings import LEFT_OUT
 from pipeline.errors import DataError
 from pipeline.params import load_params
 from stages.preprocess import preprocess
@@ -201,8 +203,8 @@ def photographs(folder, count, suffix=".png"):
 
 def brought(folder, root, seed=0, needed=True):
     root.mkdir(parents=True)
-    own.bring(folder, root, seed, needed)
-    found = {split: own.samples(root, split, LABELS, findings := []) for split in own.SPLITS}
+    bring(folder, root, seed, needed)
+    found = {split: own.samples(root, split, "reflection", LABELS, findings := []) for split in SPLITS}
     assert not findings
     return {split: [int(sample.name) for sample in samples] for split, samples in found.items()}
 
@@ -237,24 +239,24 @@ def test_no_own_data(tmp_path):
     (tmp_path / "mine" / "README.md").write_text("put images here")
     assert brought(tmp_path / "mine", tmp_path / "raw", needed=False) == {"train": [], "val": [], "test": []}
     with pytest.raises(DataError, match="own.folder.*train.datasets"):
-        own.bring(tmp_path / "mine", tmp_path / "raw", 0, needed=True)
+        bring(tmp_path / "mine", tmp_path / "raw", 0, needed=True)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_too_few_to_split(tmp_path, count):
     with pytest.raises(DataError, match="three annotated images"):
-        own.bring(photographs(tmp_path / "mine", count), tmp_path, 0, needed=False)
+        bring(photographs(tmp_path / "mine", count), tmp_path, 0, needed=False)
 
 
 def names(root):
     """Of the images of all splits, sorted."""
-    return sorted(s.image.name for split in own.SPLITS for s in own.samples(root, split, LABELS, []))
+    return sorted(s.image.name for split in SPLITS for s in own.samples(root, split, "reflection", LABELS, []))
 
 
 def own_images(tmp_path, capsys, needed=True):
     """What is brought of `mine` and read: sorted names, and what was said."""
     (tmp_path / "raw").mkdir()
-    own.bring(tmp_path / "mine", tmp_path / "raw", 0, needed)
+    bring(tmp_path / "mine", tmp_path / "raw", 0, needed)
     return names(tmp_path / "raw"), capsys.readouterr().out
 
 
@@ -273,7 +275,7 @@ def test_folders_below_are_read(tmp_path, capsys):
         photographs(tmp_path / "mine" / day, 3)
     found, said = own_images(tmp_path, capsys)
     assert found == ["0.png", "0.png", "1.png", "1.png", "2.png", "2.png"] and not said
-    samples = [s for split in own.SPLITS for s in own.samples(tmp_path / "raw", split, LABELS, [])]
+    samples = [s for split in SPLITS for s in own.samples(tmp_path / "raw", split, "reflection", LABELS, [])]
     assert {s.name for s in samples} == {f"{day}--{n}" for day in ("day1", "day2--morning") for n in range(3)}
 
 
@@ -311,8 +313,8 @@ def test_the_image_that_a_file_names(tmp_path, capsys):
     found, said = own_images(tmp_path, capsys)
     assert found == ["0.png", "3.png", "far.png", "other.png"] and not said
     findings = []
-    for split in own.SPLITS:
-        own.samples(tmp_path / "raw", split, LABELS, findings)
+    for split in SPLITS:
+        own.samples(tmp_path / "raw", split, "reflection", LABELS, findings)
     (note,) = findings
     assert note.what == "two images of one name" and "0.jpg: not used" in note.text
 
@@ -323,11 +325,11 @@ def test_an_image_outside_the_folder_is_not_taken(tmp_path, capsys):
     for named in ("../secret.png", str(tmp_path / "secret.png")):
         labelled(tmp_path / "mine" / "x.json", shape("line", (1, 2), (3, 4)), imagePath=named)
         (tmp_path / "raw").mkdir()
-        own.bring(tmp_path / "mine", tmp_path / "raw", 0, needed=True)
+        bring(tmp_path / "mine", tmp_path / "raw", 0, needed=True)
         assert not list((tmp_path / "raw").rglob("secret.png"))
         findings = []
-        for split in own.SPLITS:
-            own.samples(tmp_path / "raw", split, LABELS, findings)
+        for split in SPLITS:
+            own.samples(tmp_path / "raw", split, "reflection", LABELS, findings)
         (fault,) = findings
         assert "x.json: there is no image of that name beside it, nor secret.png, which it names" in fault.text
         shutil.rmtree(tmp_path / "raw")
@@ -351,7 +353,7 @@ def test_links_to_nothing_are_named_all_at_once(tmp_path, name):
         (mine / gone).unlink()
         (mine / gone).symlink_to("/annex/objects/gone")
     with pytest.raises(DataError) as caught:
-        own.bring(mine, tmp_path / "raw", 0, needed=True)
+        bring(mine, tmp_path / "raw", 0, needed=True)
     for gone in (name, "3.png"):
         assert f"{gone}: a link to /annex/objects/gone, which is not there" in str(caught.value)
 
@@ -363,7 +365,7 @@ def test_folders_and_pipes_called_like_files(tmp_path, capsys):
     assert own_images(tmp_path, capsys) == (["0.png", "1.png", "2.png"], "")
     os.mkfifo(mine / "1.jpg")
     with pytest.raises(DataError, match="1.jpg"):
-        own.bring(mine, tmp_path / "raw2", 0, needed=True)
+        bring(mine, tmp_path / "raw2", 0, needed=True)
 
 
 def test_shapes_that_are_left_out_are_listed(tmp_path):
@@ -371,19 +373,19 @@ def test_shapes_that_are_left_out_are_listed(tmp_path):
     for number in range(3):
         labelled(tmp_path / "train" / f"{number}.json", *boxes, *([shape("line", (1, 2), (3, 4))] * (number == 0)))
         Image.new("RGB", (9, 9)).save(tmp_path / "train" / f"{number}.png")
-    samples = own.samples(tmp_path, "train", LABELS, findings := [])
+    samples = own.samples(tmp_path, "train", "reflection", LABELS, findings := [])
     assert [len(s.annotation.axes) for s in samples] == [1, 0, 0] and not any(s.annotation.discs for s in samples)
-    assert [(f.kind, f.what) for f in findings] == [("repair", own.LEFT_OUT)] * 3
+    assert [(f.kind, f.what) for f in findings] == [("repair", LEFT_OUT)] * 3
     assert "0.json: 'car' (rectangle) x 2, 'tree' (mask) x 1" in findings[0].text
     (tmp_path / "train" / "0.json").unlink()
     with pytest.raises(DataError, match=r"'car' \(rectangle\) x 4, .* own.labels: axis, "):
-        own.samples(tmp_path, "train", LABELS, [])
+        own.samples(tmp_path, "train", "reflection", LABELS, [])
 
 
 def test_preprocess_says_what_own_labels_left_out(tmp_path, monkeypatch, capsys):
     shutil.copy(PROJECT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    for split in own.SPLITS:
+    for split in SPLITS:
         box, axis = shape("rectangle", (1, 2), (30, 40), label="car"), shape("line", (30, 2), (30, 38))
         labelled(tmp_path / "data/raw/own" / split / "a.json", box, axis, imageWidth=60, imageHeight=40)
         Image.new("RGB", (60, 40)).save(tmp_path / "data/raw/own" / split / "a.png")

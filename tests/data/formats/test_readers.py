@@ -9,12 +9,14 @@ from PIL import Image
 from scipy.io import savemat
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
+from pipeline.data.download.packages import MARKS, copy_from_packages
 from pipeline.data.formats import dendi, photos
 from pipeline.data.formats.labelme import ldrs
 from pipeline.data.formats.matlab import nyu, sdrw
 from pipeline.data.preparation.catalogue import SPLITS, read
 from pipeline.errors import DataError
 
+TASKS = "reflection", "rotation"
 ROW, OTHER = np.array([1, 2, 3, 4.5]), np.array([5, 6, 7, 8.0])
 
 
@@ -44,25 +46,25 @@ def axes(*rows):
     return Annotation(axes=tuple(ReflectionAxis(*row) for row in rows))
 
 
-def sound(function, *arguments):
+def sound(reader, root, split, task="reflection"):
     """The samples; nothing may be wrong with them."""
-    samples = function(*arguments, findings := [])
+    samples = reader.samples(root, split, task, (), findings := [])
     assert not [finding for finding in findings if finding.kind == "fault"]
     return samples
 
 
-def assert_fault(path, function, *arguments):
+def assert_fault(path, reader, root, split, task="reflection"):
     """The text of the only fault, which names `path`; the other samples are read."""
-    samples = function(*arguments, findings := [])
+    samples = reader.samples(root, split, task, (), findings := [])
     (fault,) = [finding for finding in findings if finding.kind == "fault"]
     assert str(path) in fault.text and not fault.image and all(isinstance(s, Sample) for s in samples)
     return fault.text
 
 
-def assert_fails(path, function, *arguments):
+def assert_fails(path, reader, root, split, task="reflection"):
     """The message of the DataError, which names `path`: there is no going on."""
     with pytest.raises(DataError) as caught:
-        function(*arguments, [])
+        reader.samples(root, split, task, (), [])
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -97,17 +99,17 @@ def test_dendi(tmp_path):
         figure("rotation-polygon", (3, 3), value=13),
         figure("reflection", (0, 0), (0, 9)),
     ]
-    for task in ("reflection", "rotation"):
+    for task in TASKS:
         root = dendi_tree(tmp_path, figures, task)
-        (sample,) = sound(dendi.samples, root, task, "train")
+        (sample,) = sound(dendi, root, "train", task)
         assert (sample.name, sample.image) == ("a", root / "img" / "a.jpg")
         assert sample.annotation == Annotation(
             axes((1, 2, 3.5, 4), (3.5, 4, 5, 6), (9, 8, 7, 6), (0, 0, 0, 9)).axes,
             (ReflectionDisc(tuple(four)), ReflectionDisc(tuple(five))),
             (RotationCentre(7.9, 8, 6), RotationCentre(1, 2, 0), RotationCentre(3, 3, 13)),
         )
-        assert [(s.name, s.annotation) for s in sound(dendi.samples, root, task, "val")] == [("b", Annotation())]
-        assert sound(dendi.samples, root, task, "test") == []
+        assert [(s.name, s.annotation) for s in sound(dendi, root, "val", task)] == [("b", Annotation())]
+        assert sound(dendi, root, "test", task) == []
 
 
 @pytest.mark.parametrize(
@@ -127,30 +129,30 @@ def test_dendi(tmp_path):
 )
 def test_dendi_names_the_figure(tmp_path, broken):
     root = dendi_tree(tmp_path, [figure("reflection", (1, 1), (2, 2)), broken])
-    assert "figure 1" in assert_fault(root / "ann" / "a.json", dendi.samples, root, "reflection", "train")
+    assert "figure 1" in assert_fault(root / "ann" / "a.json", dendi, root, "train")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"figures": 7}', b'{"figures": null}', b"\xff\xfe"])
 def test_dendi_annotation_that_is_none(tmp_path, content):
     path = touch(dendi_tree(tmp_path) / "ann" / "a.json", content)
-    assert "JSON" in assert_fault(path, dendi.samples, tmp_path, "reflection", "train")
+    assert "JSON" in assert_fault(path, dendi, tmp_path, "train")
 
 
 def test_dendi_missing_files(tmp_path):
-    assert_fails(tmp_path / "rotation_split.pt", dendi.samples, dendi_tree(tmp_path), "rotation", "train")
+    assert_fails(tmp_path / "rotation_split.pt", dendi, dendi_tree(tmp_path), "train", "rotation")
     (tmp_path / "ann" / "b.json").unlink()
-    assert_fault(tmp_path / "ann" / "b.json", dendi.samples, tmp_path, "reflection", "val")
+    assert_fault(tmp_path / "ann" / "b.json", dendi, tmp_path, "val")
 
 
 @pytest.mark.parametrize("lists", [{}, {"val_img": []}, {"val_img": ["a", "b"], "val_ann": ["a"]}, [1, 2]])
 def test_dendi_split_file_with_other_content(tmp_path, lists):
     torch.save(lists, tmp_path / "reflection_split.pt")
-    assert "val_ann" in assert_fails(tmp_path / "reflection_split.pt", dendi.samples, tmp_path, "reflection", "val")
+    assert "val_ann" in assert_fails(tmp_path / "reflection_split.pt", dendi, tmp_path, "val")
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 cut off"])
 def test_dendi_split_file_that_is_none(tmp_path, content):
-    assert_fails(touch(tmp_path / "reflection_split.pt", content), dendi.samples, tmp_path, "reflection", "val")
+    assert_fails(touch(tmp_path / "reflection_split.pt", content), dendi, tmp_path, "val")
 
 
 # SDRW
@@ -179,7 +181,7 @@ def sdrw_testing(root, single=(), multiple=(), files=()):
 def test_sdrw_training(tmp_path):
     sdrw_training(tmp_path, "single", ("a.jpg  ", ROW), (" b.png", OTHER[None]))
     sdrw_training(tmp_path, "multiple", ("a.jpg", np.stack([ROW, OTHER])), ("c.jpg", OTHER))
-    found, folder = sound(sdrw.samples, tmp_path, "train"), tmp_path / "SDRW" / "reflection_training"
+    found, folder = sound(sdrw, tmp_path, "train"), tmp_path / "SDRW" / "reflection_training"
     assert [s.name for s in found] == ["single-a", "single-b", "multiple-a", "multiple-c"]
     files = ["single_training/a.jpg", "single_training/b.png", "multiple_training/a.jpg", "multiple_training/c.jpg"]
     assert [s.image for s in found] == [folder / file for file in files]
@@ -190,13 +192,13 @@ def test_sdrw_training(tmp_path):
 def test_sdrw_single_struct(tmp_path, shape):
     for kind in ("single", "multiple"):
         sdrw_training(tmp_path, kind, ("a.jpg", ROW[None]), shape=shape)
-    assert [s.annotation for s in sound(sdrw.samples, tmp_path, "train")] == [axes(ROW)] * 2
+    assert [s.annotation for s in sound(sdrw, tmp_path, "train")] == [axes(ROW)] * 2
 
 
 def test_sdrw_names_that_repeat_in_training_are_one_image(tmp_path):
     sdrw_training(tmp_path, "single", ("a.jpg", ROW))
     sdrw_training(tmp_path, "multiple", ("a.jpg", ROW), ("a.jpg ", OTHER))
-    assert [s.annotation for s in sound(sdrw.samples, tmp_path, "train")[1:]] == [axes(ROW, OTHER)]
+    assert [s.annotation for s in sound(sdrw, tmp_path, "train")[1:]] == [axes(ROW, OTHER)]
 
 
 def test_sdrw_testing(tmp_path):
@@ -204,7 +206,7 @@ def test_sdrw_testing(tmp_path):
     multiple = [("four.jpg", ROW), ("five.jpg", OTHER), (" four.jpg ", OTHER)]
     files = ["single_testing/" + name for name in ("one.jpg", "two.v2.png", "three.jpg", "three.png")]
     sdrw_testing(tmp_path, single, multiple, files + ["multiple_testing/four .png", "multiple_testing/five.jpg"])
-    found = sound(sdrw.samples, tmp_path, "test")
+    found = sound(sdrw, tmp_path, "test")
     assert [s.image.name for s in found] == ["one.jpg", "two.v2.png", "three.jpg", "four .png", "five.jpg"]
     assert len({s.name for s in found}) == 5
     assert [s.annotation for s in found] == [axes(ROW), axes(OTHER), axes(ROW), axes(ROW, OTHER), axes(OTHER)]
@@ -212,13 +214,13 @@ def test_sdrw_testing(tmp_path):
 
 def test_sdrw_lists_of_one(tmp_path):
     sdrw_testing(tmp_path, [("a.jpg", ROW)], [("a.jpg", OTHER)], ["single_testing/a.jpg", "multiple_testing/a.jpg"])
-    assert [s.annotation for s in sound(sdrw.samples, tmp_path, "test")] == [axes(ROW), axes(OTHER)]
+    assert [s.annotation for s in sound(sdrw, tmp_path, "test")] == [axes(ROW), axes(OTHER)]
 
 
 @pytest.mark.parametrize("files", [[], ["single_testing/a.png", "single_testing/a.bmp"], ["multiple_testing/a.jpg"]])
 def test_sdrw_image_missing_or_ambiguous(tmp_path, files):
     path = sdrw_testing(tmp_path, [("a.jpg", ROW)], [], files)
-    assert "'a.jpg'" in assert_fault(path, sdrw.samples, tmp_path, "test")
+    assert "'a.jpg'" in assert_fault(path, sdrw, tmp_path, "test")
 
 
 @pytest.mark.parametrize(
@@ -231,31 +233,31 @@ def test_sdrw_image_missing_or_ambiguous(tmp_path, files):
     ],
 )
 def test_sdrw_damaged_ground_truth_of_the_test_images(tmp_path, truth):
-    assert_fails(matlab(tmp_path / "SDRW" / "reflectionTestGt2013.mat", **truth), sdrw.samples, tmp_path, "test")
+    assert_fails(matlab(tmp_path / "SDRW" / "reflectionTestGt2013.mat", **truth), sdrw, tmp_path, "test")
 
 
 @pytest.mark.parametrize("truth", [{}, {"gt": 3}, {"gt": {"name": "a"}}])
 def test_sdrw_damaged_ground_truth_of_the_training_images(tmp_path, truth):
     path = sdrw_training(tmp_path, "single", ("a.jpg", np.ones(4)))
-    assert_fails(matlab(path, **truth), sdrw.samples, tmp_path, "train")
+    assert_fails(matlab(path, **truth), sdrw, tmp_path, "train")
 
 
 def test_sdrw_goes_on_without_a_malformed_entry(tmp_path):
     for kind in ("single", "multiple"):
         path = sdrw_training(tmp_path, kind, ("a.jpg", ROW), ("b.jpg", ROW[:3]), ("c.jpg", OTHER), ("b.jpg", OTHER))
-    found = sdrw.samples(tmp_path, "train", findings := [])
+    found = sdrw.samples(tmp_path, "train", "reflection", (), findings := [])
     assert [s.name for s in found] == ["single-a", "single-c", "multiple-a", "multiple-c"]  # not half of b's axes
     assert len(findings) == 2 and "b.jpg" in findings[1].text and str(path) in findings[1].text
     single = [("a.jpg", ROW), ("gone.jpg", OTHER), ("../a.jpg", OTHER)]
     sdrw_testing(tmp_path, single, [], ["single_testing/a.jpg"])
-    found = sdrw.samples(tmp_path, "test", findings := [])
+    found = sdrw.samples(tmp_path, "test", "reflection", (), findings := [])
     assert [s.name for s in found] == ["single-a"]
     assert [f.what for f in findings] == ["annotation without an image"] * 2 and "inside" in findings[1].text
 
 
 def test_sdrw_tells_what_it_mended(tmp_path):
     sdrw_testing(tmp_path, [("a.jpg ", ROW), ("b.jpg", OTHER)], [], ["single_testing/a.jpg", "single_testing/b.png"])
-    sdrw.samples(tmp_path, "test", findings := [])
+    sdrw.samples(tmp_path, "test", "reflection", (), findings := [])
     assert [(f.kind, f.what) for f in findings] == [
         ("repair", "blanks around a name"),
         ("repair", "wrong extension in an annotation"),
@@ -272,10 +274,10 @@ def test_ldrs(tmp_path):
     dump(folder / "b.json", {"shapes": shapes})
     dump(folder / "a.v1.json", {"shapes": []})
     touch(folder / "a.v1.jpg"), touch(folder / "b.jpg"), touch(folder / "b.png"), touch(folder / ".b.json")
-    found = sound(ldrs.samples, tmp_path, "val")
+    found = sound(ldrs, tmp_path, "val")
     assert [(s.name, s.image) for s in found] == [("a.v1", folder / "a.v1.jpg"), ("b", folder / "b.jpg")]
     assert [s.annotation for s in found] == [axes(), axes((1, 2, 3.5, 4), (5, 6, 7, 8))]
-    assert_fails(tmp_path / "LDRS" / "test", ldrs.samples, tmp_path, "test")
+    assert_fails(tmp_path / "LDRS" / "test", ldrs, tmp_path, "test")
 
 
 NOT_TWO_POINTS = [[[1, 2]], [[1], [2]], [1, 2], "ab", None]
@@ -285,11 +287,11 @@ NOT_TWO_POINTS = [[[1, 2]], [[1], [2]], [1, 2], "ab", None]
 def test_ldrs_damaged(tmp_path, content):
     path = dump(tmp_path / "LDRS" / "train" / "a.json", content)
     touch(path.with_suffix(".jpg"))
-    assert "LabelMe" in assert_fault(path, ldrs.samples, tmp_path, "train")
+    assert "LabelMe" in assert_fault(path, ldrs, tmp_path, "train")
     path.write_bytes(b'{"shapes": [')
-    assert_fault(path, ldrs.samples, tmp_path, "train")
+    assert_fault(path, ldrs, tmp_path, "train")
     path.with_suffix(".jpg").unlink()
-    assert "no image" in assert_fault(path, ldrs.samples, tmp_path, "train")
+    assert "no image" in assert_fault(path, ldrs, tmp_path, "train")
 
 
 # NYU
@@ -321,7 +323,7 @@ def nyu_tree(root, segments):
 )
 def test_nyu(tmp_path, segments, rows):
     nyu_tree(tmp_path, segments)
-    found = sound(nyu.samples, tmp_path)
+    found = sound(nyu, tmp_path, "train")
     assert [(s.name, s.image) for s in found] == [(f"{k}-I001", tmp_path / "NYU" / k / "I001.png") for k in "SM"]
     assert [s.annotation for s in found] == [axes((1, 2, 3, 4)), axes(*rows)]
 
@@ -331,7 +333,7 @@ def test_nyu(tmp_path, segments, rows):
     [np.ones(3), np.ones((4, 3)), np.ones((4, 2)), ROW * np.nan, "four", {"x": 1}, cells("abcd", ROW)],
 )
 def test_nyu_segments_of_another_shape(tmp_path, segments):
-    assert_fault(nyu_tree(tmp_path, segments), nyu.samples, tmp_path)
+    assert_fault(nyu_tree(tmp_path, segments), nyu, tmp_path, "train")
 
 
 def test_nyu_damaged(tmp_path):
@@ -339,24 +341,24 @@ def test_nyu_damaged(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 20):  # cut off in the header, in a tag, in the data
         path.write_bytes(whole[:length])
-        assert_fault(path, nyu.samples, tmp_path)
+        assert_fault(path, nyu, tmp_path, "train")
     path.write_bytes(b"<html>sign in</html>" * 20)
-    assert_fault(path, nyu.samples, tmp_path)
-    assert "got ['axes']" in assert_fault(matlab(path, axes=ROW), nyu.samples, tmp_path)
+    assert_fault(path, nyu, tmp_path, "train")
+    assert "got ['axes']" in assert_fault(matlab(path, axes=ROW), nyu, tmp_path, "train")
     path.with_suffix(".png").unlink()
-    assert "no image" in assert_fault(path, nyu.samples, tmp_path)
+    assert "no image" in assert_fault(path, nyu, tmp_path, "train")
     path.unlink()
-    assert_fails(tmp_path / "NYU" / "M", nyu.samples, tmp_path)
+    assert_fails(tmp_path / "NYU" / "M", nyu, tmp_path, "train")
 
 
 # Photographs and the catalogue
 
 
 def test_photos(tmp_path):
-    photos.copy_from_packages(tmp_path)
+    copy_from_packages(tmp_path)
     entries = json.loads((tmp_path / "photos.json").read_text())
-    assert (tmp_path / "photos.json").read_bytes() == photos.MARKS.read_bytes()
-    found = {task: {s.name: s for s in photos.samples(tmp_path, task)} for task in ("reflection", "rotation")}
+    assert (tmp_path / "photos.json").read_bytes() == MARKS.read_bytes()
+    found = {task: {s.name: s for s in sound(photos, tmp_path, "test", task)} for task in TASKS}
     assert found["reflection"].keys() | found["rotation"].keys() == entries.keys()
     for task, samples in found.items():
         assert samples and all(sample.annotation.serves(task) for sample in samples.values())
@@ -378,7 +380,7 @@ def test_catalogue_holds_out_sdrw_training_images(tmp_path):
     sdrw_training(tmp_path, "single", *((f"{number}.jpg", np.ones(4)) for number in range(12)))
     sdrw_training(tmp_path, "multiple", *((f"{number}.jpg", np.ones((2, 4))) for number in range(8)))
     sdrw_testing(tmp_path, [("a.jpg", ROW)], [], ["single_testing/a.jpg"])
-    whole = [s.name for s in sound(sdrw.samples, tmp_path, "train")]
+    whole = [s.name for s in sound(sdrw, tmp_path, "train")]
     apart = {seed: sdrw_names(tmp_path, "val", "held_out", seed) for seed in range(5)}
     for seed, names in apart.items():
         rest = sdrw_names(tmp_path, "train", "held_out", seed)
@@ -402,11 +404,11 @@ def test_catalogue_reads_every_data_set(tmp_path):
     dendi_tree(tmp_path, [figure("rotation-polygon", (1, 1), value="4")], "rotation")
     touch(dump(tmp_path / "LDRS" / "test" / "a.json", {"shapes": []}).with_suffix(".jpg"))
     nyu_tree(tmp_path, ROW)
-    photos.copy_from_packages(tmp_path)
+    copy_from_packages(tmp_path)
     assert read("dendi", tmp_path, "rotation", "train", "held_out", 0, []) == sound(
-        dendi.samples, tmp_path, "rotation", "train"
+        dendi, tmp_path, "train", "rotation"
     )
-    assert read("ldrs", tmp_path, "reflection", "test", "held_out", 0, []) == sound(ldrs.samples, tmp_path, "test")
-    assert read("nyu", tmp_path, "reflection", "train", "held_out", 0, []) == sound(nyu.samples, tmp_path)
-    for task in ("reflection", "rotation"):
-        assert read("photos", tmp_path, task, "test", "held_out", 0, []) == photos.samples(tmp_path, task)
+    assert read("ldrs", tmp_path, "reflection", "test", "held_out", 0, []) == sound(ldrs, tmp_path, "test")
+    assert read("nyu", tmp_path, "reflection", "train", "held_out", 0, []) == sound(nyu, tmp_path, "train")
+    for task in TASKS:
+        assert read("photos", tmp_path, task, "test", "held_out", 0, []) == sound(photos, tmp_path, "test", task)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.formats.labelme.ldrs import samples
-from pipeline.data.preparation.catalogue import strays
+from pipeline.data.preparation.catalogue import unused_images
 from pipeline.data.reading.files import pictures
 from pipeline.data.reading.images import FORMATS, read_photograph
 from pipeline.errors import DataError
@@ -88,7 +88,7 @@ def test_hidden_files_and_folders_of_systems_are_none(tmp_path):
         saved(tmp_path / ".hidden" / name)
     saved(tmp_path / ".hidden" / "b" / "a.jpg")
     assert names(tmp_path / ".hidden") == ["b/a.jpg"]  # the folder that was named counts, whatever it is called
-    assert [finding.text.split(":")[0] for finding in strays(tmp_path / ".hidden", set())] == [
+    assert [finding.text.split(":")[0] for finding in unused_images(tmp_path / ".hidden", set())] == [
         str(tmp_path / ".hidden/b/a.jpg")
     ]
 
@@ -132,5 +132,5 @@ def test_ldrs_tells_the_size_that_was_drawn_on(tmp_path):
     folder = tmp_path / "LDRS" / "val"
     saved(folder / "a.jpg")
     (folder / "a.json").write_text('{"shapes": [{"points": [[1, 2], [3, 4]]}], "imageWidth": 18, "imageHeight": 18}')
-    (sample,) = samples(tmp_path, "val", [])
+    (sample,) = samples(tmp_path, "val", "reflection", (), [])
     assert sample.drawn == (18, 18)

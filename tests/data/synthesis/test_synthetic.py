@@ -48,7 +48,7 @@ def test_images_follow_from_seed_and_number_alone(tmp_path, task):
         generate(PHOTOGRAPHS, tmp_path / name / "train", task, count, 96, 5, workers)
     for path in sorted((tmp_path / "two" / "train").iterdir()):
         assert path.read_bytes() == (tmp_path / "one" / "train" / path.name).read_bytes()
-    samples = own.samples(tmp_path / "one", "train", (), [])
+    samples = own.samples(tmp_path / "one", "train", "reflection", (), [])
     assert len(samples) == 6 and any(sample.annotation.serves(task) for sample in samples)
     assert len({sample.image.read_bytes() for sample in samples}) == 6
     for sample in samples:
@@ -147,7 +147,7 @@ def test_whole_photographs_only_where_their_axes_are_known(tmp_path):
     for name, backdrops in (("without", None), ("with", Backdrops(photographs, [[axis]] * 3))):
         (tmp_path / name / "train").mkdir(parents=True)
         generate(photographs, tmp_path / name / "train", "reflection", 40, 96, 1, 0, backdrops=backdrops)
-        marks = [sample.annotation.axes for sample in own.samples(tmp_path / name, "train", (), [])]
+        marks = [sample.annotation.axes for sample in own.samples(tmp_path / name, "train", "reflection", (), [])]
         slopes = [(axes[0].x2 - axes[0].x1) / (axes[0].y2 - axes[0].y1 + 1e-9) for axes in marks if len(axes) == 1]
         whole.append(sum(abs(abs(found) - slope) < 1e-6 for found in slopes))
     assert whole[0] == 0 and 6 < whole[1] < 34

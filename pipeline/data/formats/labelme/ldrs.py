@@ -1,16 +1,19 @@
 """LDRS: reflection axes of landscapes and objects, one LabelMe JSON an image."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.data.formats.labelme import shapes as labelme
-from pipeline.data.reading.files import annotated, point, read_json
+from pipeline.data.reading.files import point, read_json
 from pipeline.data.reading.findings import Finding
+from pipeline.data.reading.pairing import annotated
 from pipeline.errors import DataError
+from pipeline.params.choices import Task
 
 
-def samples(root: Path, split: str, findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
     """The images of `split` (train, val, test); `root` holds `LDRS/SPLIT/NAME.json` and `NAME.jpg`.
 
     A malformed annotation, or one without an image, becomes a fault in `findings`.

@@ -6,13 +6,14 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image
 
 from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.data.reading.files import point, read_json
 from pipeline.data.reading.images import FORMATS
+from pipeline.data.reading.pairing import image_path
 from pipeline.errors import DataError
 
 UNKNOWN_FOLD = 1
@@ -109,12 +110,6 @@ def content(annotation: Annotation, image: str, height: int, width: int) -> dict
         "version": "5.5.0", "flags": {}, "shapes": shapes,
         "imagePath": image, "imageData": None, "imageHeight": height, "imageWidth": width,
     }  # fmt: skip
-
-
-def image_path(content: object) -> PurePosixPath:
-    """Where a file says that its image lies, seen from itself, in folders written with slashes; empty for nowhere."""
-    named = content.get("imagePath") if isinstance(content, dict) else None
-    return PurePosixPath(named.replace("\\", "/") if isinstance(named, str) and "\0" not in named else "")
 
 
 def _is_mark(label: object, kind: str, labels: Collection[str]) -> bool:

@@ -1,15 +1,17 @@
 """NYU: training images with one (S) or several (M) reflection axes, one .mat of segments an image."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.data.formats.matlab.file import read_matlab, segments
-from pipeline.data.reading.files import annotated
 from pipeline.data.reading.findings import Finding
+from pipeline.data.reading.pairing import annotated
+from pipeline.params.choices import Task
 
 
-def samples(root: Path, findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
     """All images (they serve training only); `root` holds `NYU/S` and `NYU/M`, each `I001.png`, `I001.mat` and so on.
 
     A malformed annotation, or one without an image, becomes a fault in `findings`.

@@ -1,19 +1,21 @@
 """SDRW (CVPR 2013 symmetry competition): images with one or several reflection axes, marked in .mat files."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.data.formats.matlab.file import read_matlab, rows, segments
-from pipeline.data.reading.files import locate
 from pipeline.data.reading.findings import Finding
+from pipeline.data.reading.pairing import locate
 from pipeline.errors import DataError
+from pipeline.params.choices import Task
 
 Mark = tuple[str, object]  # an image's name in the ground truth, and segments of its axes
 
 
-def samples(root: Path, split: str, findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
     """The images of `split`: `train` (the competition's training images) or `test`; `root` holds `SDRW/`.
 
     A malformed entry of the ground truth, or one whose image is missing, becomes a fault in `findings`.

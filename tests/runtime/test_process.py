@@ -11,7 +11,7 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from pipeline.runtime.memory import keep_memory
+from pipeline.runtime.process import keep_memory
 resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 if sys.argv[1] == "kept":
     keep_memory()

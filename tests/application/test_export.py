@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.application.detector import SHIPPED, load
-from pipeline.conversion.export import Format, export
+from pipeline.application.export import Format, export
 from pipeline.errors import CheckpointError
 from tests.model.test_checkpoint import saved, small_lite, tiny
 from tests.project import PROJECT
@@ -47,7 +47,7 @@ def test_torchscript(detector, tmp_path):
 
 
 def test_an_export_that_differs_is_an_error_and_leaves_no_file(detector, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.conversion.export.TOLERANCE", -1.0)
+    monkeypatch.setattr("pipeline.application.export.TOLERANCE", -1.0)
     with pytest.raises(CheckpointError, match="the exported model differs by"):
         export(detector, "torchscript", tmp_path / "model.pt")
     assert not (tmp_path / "model.pt").exists()
@@ -106,7 +106,7 @@ def test_no_room(small, tmp_path):
     """A limit on the size of files stands for a full disk: what was there stays, and the process goes on."""
     code = (
         "import resource; from pathlib import Path; from pipeline import load; from pipeline.errors import UserError\n"
-        "from pipeline.conversion.export import export\n"
+        "from pipeline.application.export import export\n"
         f"detector = load('reflection', {str(small)!r}, 'cpu')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "for form in ('onnx', 'torchscript', 'portable'):\n"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.scoring.baselines import centre_map, random_map
+from pipeline.evaluation.evaluate import centre_map, random_map
 
 SHAPES = [(1, 1), (1, 33), (16, 16), (17, 3), (64, 90)]
 
