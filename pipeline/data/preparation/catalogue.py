@@ -56,6 +56,8 @@ def read(
         return []
     reader = import_module(READERS[dataset])
     if dataset == "sdrw":
+        if sdrw_validation is None or seed is None:  # without a seed each call would set other images apart
+            raise ValueError(f"sdrw: expected how it is validated and a seed, got {sdrw_validation} and {seed}")
         return _sdrw(reader, root, split, task, sdrw_validation, seed, findings)
     return reader.samples(root, findings, split, task, labels)
 

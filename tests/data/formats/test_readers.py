@@ -412,3 +412,9 @@ def test_catalogue_reads_every_data_set(tmp_path):
     assert read("nyu", tmp_path, "reflection", "train", "held_out", 0, []) == sound(nyu, tmp_path, "train")
     for task in TASKS:
         assert read("photos", tmp_path, task, "test", "held_out", 0, []) == sound(photos, tmp_path, "test", task)
+
+
+@pytest.mark.parametrize(("validation", "seed"), [("held_out", None), (None, 0)])
+def test_sdrw_is_never_split_without_a_seed(tmp_path, validation, seed):
+    with pytest.raises(ValueError, match=f"got {validation} and {seed}"):
+        read("sdrw", tmp_path, "reflection", "val", validation, seed, [])
