@@ -2,25 +2,104 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+from functools import cache, partial
+from multiprocessing import forkserver, get_context
 from pathlib import Path
+from runpy import run_module
+from tempfile import TemporaryDirectory
+
+import pytest
 
 from tests.small import shrink
 
 PROJECT = Path(__file__).parents[1]
 
 
+def environment():
+    """The variables of commands in a copy, without those that lead out of it."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    known = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    for name in ("PYTHONPATH", "DVC_ROOT"):  # DVC sets the latter, to the copy, if it is not set
+        known.pop(name, None)
+    return known
+
+
 def run(folder, *words, fails=False):
     """What a command printed; it must succeed, or must fail."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    for name in ("PYTHONPATH", "DVC_ROOT"):  # DVC sets the latter, to the copy, if it is not set
-        environment.pop(name, None)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(words, cwd=folder, env=environment, text=True, **pipes)
+    done = subprocess.run(words, cwd=folder, env=environment(), text=True, **pipes)
     assert (done.returncode != 0) == fails, done.stdout
     return done.stdout
+
+
+def dvc(folder, *words, fails=False, anew=False):
+    """As `run` of `dvc`, but nothing is imported for it: DVC and its stages are forked. With `anew` the first call of
+    each stage's module is left to DVC, which gives it to a shell."""
+    done = forked(folder, "dvc", *words, anew=anew)
+    printed = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, printed
+    return printed
+
+
+def forked(folder, *words, anew=False):
+    """As `subprocess.run` of `dvc ...` or `python -m MODULE ...`, in a process that is forked from one that has
+    imported what `tests.warm` imports, which takes seconds."""
+    with TemporaryDirectory() as pipes:
+        files = Path(pipes, "out"), Path(pipes, "error")
+        child = server().Process(target=become, args=(words, folder, environment(), files, anew))
+        child.start()
+        child.join()
+        return subprocess.CompletedProcess(words, child.exitcode, *(file.read_text() for file in files))
+
+
+@cache
+def server():
+    """What forks these processes: one for each process that runs tests, with which it ends."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**environment(), "PYTHONPATH": str(PROJECT)}.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+    return context
+
+
+def become(words, folder, variables, files=(), anew=False):
+    """Turn this process into a command's, with its output in files."""
+    for number, path in enumerate(files, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    if words[0] == "dvc":
+        import dvc.stage.run
+        from dvc.cli import main
+
+        dvc.stage.run._run = partial(call_stage, set() if anew else None, dvc.stage.run._run)
+        sys.exit(main(list(words[1:])))
+    _, _, module, *sys.argv[1:] = words
+    sys.modules.pop(module, None)  # as it is imported, but not run
+    run_module(module, run_name="__main__", alter_sys=True)
+
+
+def call_stage(called, run, executable, command, **options):
+    """In place of DVC's `run`, to which other programs than Python's modules are left; and, where `called` is a set,
+    those modules that are not in it yet."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    words = shlex.split(command)
+    if words[:2] != ["python", "-m"] or called is not None and words[2] not in called:
+        if called is not None:
+            called.add(words[2])
+        return run(executable, command, **options)
+    child = get_context("fork").Process(target=become, args=(words, options["cwd"], options["env"]))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise StageCmdFailedError(command, child.exitcode)
 
 
 def commit(folder, message):

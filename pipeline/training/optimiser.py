@@ -1,4 +1,4 @@
-"""What a training minimises, which parameters learn, and how fast (METHOD sections 5 and 6)."""
+"""What a training minimises, which parameters learn, and how fast (docs/method.md, Loss and Schedules)."""
 
 from math import cos, pi
 
@@ -12,7 +12,7 @@ from pipeline.training.loader import TrainingSet
 
 
 def alpha_focal(logits: torch.Tensor, target: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
-    """The alpha-focal loss (paper, section on training) per pixel, of the shape of `logits`.
+    """The alpha-focal loss (docs/method.md, Loss) per pixel, of the shape of `logits`.
 
     `target` is soft, in 0..1, of the same shape.
     alpha_t * (1 - p_t)^gamma * BCE with p_t = p y + (1 - p)(1 - y) and alpha_t = alpha y + (1 - alpha)(1 - y).

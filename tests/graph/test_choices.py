@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.project import commit, copied, f1, run
+from tests.project import commit, copied, dvc, f1, run
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,8 @@ def project(tmp_path_factory):
 
 
 def test_a_preset_is_one_command_and_goes_on_cell_by_cell(project):
-    run(project, "dvc", "repro", "ablation/dvc.yaml:upsampler@plain-0")
-    printed = run(project, "dvc", "repro", "ablation/dvc.yaml:table@upsampler")
+    dvc(project, "repro", "ablation/dvc.yaml:upsampler@plain-0")
+    printed = dvc(project, "repro", "ablation/dvc.yaml:table@upsampler")
     assert "upsampler@plain-0' didn't change, skipping" in printed
     assert "Running stage 'ablation/dvc.yaml:upsampler@equivariant-0'" in printed and "prompts@" not in printed
     folder = project / "ablation/tables/upsampler"
@@ -33,7 +33,7 @@ def test_a_preset_is_one_command_and_goes_on_cell_by_cell(project):
 
 
 def test_rotation_switches_the_whole_graph(project):
-    run(project, "dvc", "exp", "run", "-S", "task=rotation")
+    dvc(project, "exp", "run", "-S", "task=rotation")
     assert 0 <= f1(project, "dendi", "rotation") <= 1 and f1(project, "photos", "rotation") is not None
     assert json.loads((project / "metrics/sdrw.json").read_text()) == {"rotation": {"images": 0, "max_f1": None}}
     assert "rotation" in json.loads((project / "metrics/ablation.json").read_text())
@@ -60,17 +60,17 @@ def test_own_data_train_evaluate_and_are_fetched_anew_when_they_change(project):
     for number in range(6):
         label(project / "data/own", number)
     choose(project, task="reflection", train={"datasets": ["own"]})
-    printed = run(project, "dvc", "repro", "evaluate@own")
+    printed = dvc(project, "repro", "evaluate@own")
     assert "Running stage 'fetch_own'" in printed and "Running stage 'fetch@" not in printed
     assert json.loads((project / "metrics/own.json").read_text())["reflection"]["images"] == 1
 
     label(project / "data/own", 6, points=((30, 5),))
     (project / "data/own/7.json").write_text("{")
-    printed = run(project, "dvc", "repro", "preprocess@own", fails=True)
+    printed = dvc(project, "repro", "preprocess@own", fails=True)
     assert "own: 2 files are malformed" in printed and "6.json: shape 0" in printed and "7.json: " in printed
     assert "preprocess.faults: skip" in printed and "Traceback" not in printed
     choose(project, preprocess={"faults": "skip"})
-    run(project, "dvc", "repro", "data_report")
+    dvc(project, "repro", "data_report")
     counts = json.loads((project / "metrics/data.json").read_text())["own"]
     assert sum(split["fault"] for split in counts.values()) == 2
     assert sum(split["images"] for split in counts.values()) == 6
@@ -79,16 +79,16 @@ def test_own_data_train_evaluate_and_are_fetched_anew_when_they_change(project):
 
 def test_data_come_back_from_a_remote(project, tmp_path):
     run(project, "git", "checkout", "--quiet", "--force", "HEAD")
-    run(project, "dvc", "repro", "fetch@dendi", "preprocess@dendi")
+    dvc(project, "repro", "fetch@dendi", "preprocess@dendi")
     commit(project, "the data")
-    run(project, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
-    run(project, "dvc", "checkout", "--allow-missing")  # most presets have not been run
-    run(project, "dvc", "push", "fetch@dendi", "preprocess@dendi")
+    dvc(project, "remote", "add", "--default", "lab", str(tmp_path / "storage"))
+    dvc(project, "checkout", "--allow-missing")  # most presets have not been run
+    dvc(project, "push", "fetch@dendi", "preprocess@dendi")
     clone = tmp_path / "fresh"
     run(tmp_path, "git", "clone", "--quiet", str(project), str(clone))
-    run(clone, "dvc", "remote", "add", "--default", "lab", str(tmp_path / "storage"))
-    run(clone, "dvc", "pull", "check", "fetch@dendi", "preprocess@dendi", fails=True)  # `check` was not pushed
-    printed = run(clone, "dvc", "repro", "preprocess@dendi")
+    dvc(clone, "remote", "add", "--default", "lab", str(tmp_path / "storage"))
+    dvc(clone, "pull", "check", "fetch@dendi", "preprocess@dendi", fails=True)  # `check` was not pushed
+    printed = dvc(clone, "repro", "preprocess@dendi")
     assert "Running stage 'check'" in printed and "Running stage 'fetch" not in printed
     assert (clone / "data/raw/dendi/reflection_split.pt").is_file()
 
@@ -105,7 +105,7 @@ def test_a_misspelt_parameter_stops_before_any_work(project, key, value, expecte
     original = (project / "params.yaml").read_text()
     try:
         (project / "params.yaml").write_text(yaml.safe_dump({**yaml.safe_load(original), key: value}))
-        printed = run(project, "dvc", "repro", fails=True)
+        printed = dvc(project, "repro", fails=True)
     finally:
         (project / "params.yaml").write_text(original)
     assert "params.yaml: " in printed and expected in printed
@@ -113,7 +113,7 @@ def test_a_misspelt_parameter_stops_before_any_work(project, key, value, expecte
 
 
 def test_missing_weights_stop_before_any_work_and_say_both_ways(project):
-    printed = run(project, "dvc", "exp", "run", "-S", "backbone=metaclip", fails=True)
+    printed = dvc(project, "exp", "run", "-S", "backbone=metaclip", fails=True)
     run(project, "git", "checkout", "--quiet", "HEAD", "--", "params.yaml")
     assert "they come from the hub" in printed and "backbones.NAME.weights" in printed
     assert "Running stage 'fetch" not in printed and "Traceback" not in printed

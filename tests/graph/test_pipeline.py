@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.project import commit, copied, f1, run
+from tests.project import commit, copied, dvc, f1, run
 
 TEST_SETS = ("dendi", "sdrw", "ldrs", "mixed", "photos")
 
@@ -15,7 +15,7 @@ TEST_SETS = ("dendi", "sdrw", "ldrs", "mixed", "photos")
 def project(tmp_path_factory):
     """A copy of the project after one `dvc repro`, committed."""
     folder = copied(tmp_path_factory.mktemp("clone"))
-    run(folder, "dvc", "repro")
+    dvc(folder, "repro", anew=True)
     commit(folder, "small run")
     return folder
 
@@ -55,9 +55,9 @@ def test_git_keeps_metrics_and_ignores_data(project):
 
 def test_experiments_are_tracked_restored_and_compared(project, tmp_path):
     before = {test_set: f1(project, test_set) for test_set in TEST_SETS}
-    printed = run(project, "dvc", "exp", "run", "-n", "plain", "-S", "decoder.upsampler=plain")
+    printed = dvc(project, "exp", "run", "-n", "plain", "-S", "decoder.upsampler=plain")
     assert "Running stage 'train'" in printed and "Running stage 'ablation" not in printed
-    shown = run(project, "dvc", "exp", "show", "--csv")
+    shown = dvc(project, "exp", "show", "--csv")
     rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(shown))}
     assert rows["plain"]["decoder.upsampler"] == "plain"
     assert float(rows["plain"]["metrics/dendi.json:reflection.max_f1"]) == pytest.approx(f1(project, "dendi"), rel=1e-3)
@@ -65,12 +65,12 @@ def test_experiments_are_tracked_restored_and_compared(project, tmp_path):
 
     clone = tmp_path / "fresh"
     run(tmp_path, "git", "clone", "--quiet", str(project), str(clone))
-    changes = json.loads(run(clone, "dvc", "metrics", "diff", "HEAD~1", "--json"))
+    changes = json.loads(dvc(clone, "metrics", "diff", "HEAD~1", "--json"))
     change = changes["metrics/dendi.json"]["reflection.max_f1"]
     assert change["old"] == pytest.approx(before["dendi"]) and change["new"] == pytest.approx(f1(project, "dendi"))
 
     run(project, "git", "checkout", "--quiet", "HEAD~1", "--", "params.yaml")
-    printed = run(project, "dvc", "repro", "evaluate@mixed", "evaluate@photos")
+    printed = dvc(project, "repro", "evaluate@mixed", "evaluate@photos")
     assert "Stage 'train' is cached - skipping run" in printed
     assert {test_set: f1(project, test_set) for test_set in ("mixed", "photos")} == {
         test_set: before[test_set] for test_set in ("mixed", "photos")

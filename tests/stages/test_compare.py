@@ -5,11 +5,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.project import forked
 
 PROJECT = Path(__file__).parents[2]
 GRAPH = """
@@ -31,9 +32,9 @@ OWN = {"images": 0, "max_f1": None}
 
 
 def run(folder, *words):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(PROJECT)}
-    return subprocess.run(words, cwd=folder, env=environment, text=True, capture_output=True)
+    if words[0] in ("dvc", "python"):
+        return forked(folder, *words)
+    return subprocess.run(words, cwd=folder, text=True, capture_output=True)
 
 
 def done(folder, *words):
@@ -44,7 +45,7 @@ def done(folder, *words):
 
 def compare(folder, *words, fails=False):
     """The page; the stage must succeed, or must fail."""
-    process = run(folder, sys.executable, "-m", "stages.compare", *words)
+    process = run(folder, "python", "-m", "stages.compare", *words)
     assert process.returncode == (1 if fails else 0), process.stdout + process.stderr
     assert "Traceback" not in process.stderr
     assert ("**Failed**:" in process.stdout, "**Passed**:" in process.stdout) == (fails, not fails)
@@ -53,7 +54,7 @@ def compare(folder, *words, fails=False):
 
 def refused(folder, target):
     """The message that stands for the page."""
-    process = run(folder, sys.executable, "-m", "stages.compare", target)
+    process = run(folder, "python", "-m", "stages.compare", target)
     assert process.returncode == 1 and process.stdout == ""
     assert "Traceback" not in process.stderr
     return process.stderr.splitlines()[-1]

@@ -10,7 +10,7 @@ from dvc.utils.hydra import apply_overrides
 from pipeline.errors import ParamsError
 from stages.named import link, main
 from tests.graph.test_choices import choose, label
-from tests.project import PROJECT, commit, copied, run
+from tests.project import PROJECT, commit, copied, dvc, run
 
 SETS = ("dendi", "sdrw", "ldrs", "nyu", "own")
 
@@ -25,11 +25,11 @@ def project(tmp_path_factory):
     commit(folder, "with words")
     for name in SETS:
         pack(folder, name, "1")
-    run(folder, "dvc", "repro", "named")
-    run(folder, "dvc", "repro", "--single-item", "choose")
+    dvc(folder, "repro", "named")
+    dvc(folder, "repro", "--single-item", "choose")
     (folder / "models/main").mkdir(parents=True)
     (folder / "models/main/model.safetensors").write_text("a model")
-    run(folder, "dvc", "commit", "--force", "train")
+    dvc(folder, "commit", "--force", "train")
     commit(folder, "trained")
     return folder
 
@@ -43,35 +43,35 @@ def pack(folder, name, content):
 
 def changed(project, *stages):
     """What DVC says of stages that it would run again; an empty dict where it would run none."""
-    return json.loads(run(project, "dvc", "status", "--json", *stages))
+    return json.loads(dvc(project, "status", "--json", *stages))
 
 
 def test_training_runs_again_for_its_own_data_and_words_alone(project):
     assert changed(project, "named", "choose", "train") == {}
     pack(project, "own", "2")
     pack(project, "sdrw", "2")
-    run(project, "dvc", "repro", "--single-item", "choose")
+    dvc(project, "repro", "--single-item", "choose")
     assert changed(project, "choose", "train") == {}
     pack(project, "dendi", "2")
-    run(project, "dvc", "repro", "--single-item", "choose")
+    dvc(project, "repro", "--single-item", "choose")
     assert "data/training.json" in str(changed(project, "train"))
     pack(project, "dendi", "1")
-    run(project, "dvc", "repro", "--single-item", "choose")
+    dvc(project, "repro", "--single-item", "choose")
     assert changed(project, "choose", "train") == {}
 
     (project / "words.txt").write_text("tulip\nboat\ncar\nduck\n")
     assert "data/named/prompts.vocabulary" in str(changed(project, "named")) and changed(project, "train")
-    run(project, "dvc", "repro", "named")
+    dvc(project, "repro", "named")
     assert changed(project, "named") == {}
     assert "data/named/prompts.vocabulary" in str(changed(project, "train"))
     assert (project / "words.txt").read_text().startswith("tulip")  # a link was replaced, not written through
 
     choose(project, train={"initial": "word.safetensors"})
-    printed = run(project, "dvc", "repro", "named", fails=True)
+    printed = dvc(project, "repro", "named", fails=True)
     assert "train.initial: " in printed and "word.safetensors: no such file or folder" in printed
     assert "Traceback" not in printed
     choose(project, train={"initial": None})
-    run(project, "dvc", "repro", "named")  # what was wrong does not stand in the way once it is right
+    dvc(project, "repro", "named")  # what was wrong does not stand in the way once it is right
     choose(project, prompts={"vocabulary": "words.txt"})
 
 
@@ -80,25 +80,25 @@ def test_links_follow_parameters_that_git_restores(project):
     (project / "w").mkdir()
     (project / "w/model.pt").write_text("x")
     place, files = project / "data/named/backbones.lite.weights", ("params.yaml", "dvc.lock")
-    run(project, "dvc", "repro", "named")
+    dvc(project, "repro", "named")
     before = {name: (project / name).read_text() for name in files}
     choose(project, backbones={"lite": {**yaml.safe_load(before["params.yaml"])["backbones"]["lite"], "weights": "w"}})
-    run(project, "dvc", "repro", "named")
+    dvc(project, "repro", "named")
     assert place.is_symlink()
     for name, content in before.items():
         (project / name).write_text(content)
-    run(project, "dvc", "repro", "named")
+    dvc(project, "repro", "named")
     assert not place.is_symlink() and changed(project, "named") == {}
 
 
 def test_a_run_in_a_temporary_copy_sees_what_is_in_the_project(project):
     for number in range(3):
         label(project / "data/own", number)
-    words = ["dvc", "exp", "run", "--temp", "fetch_own"]
-    assert "Running stage 'fetch_own'" in run(project, *words, "-n", "three")
+    words = ["exp", "run", "--temp", "fetch_own"]
+    assert "Running stage 'fetch_own'" in dvc(project, *words, "-n", "three")
     for number in range(3, 6):
         label(project / "data/own", number)
-    assert "Running stage 'fetch_own'" in run(project, *words, "-n", "six")
+    assert "Running stage 'fetch_own'" in dvc(project, *words, "-n", "six")
     counts = []
     references = run(project, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     for name in ("/three", "/six"):
@@ -112,7 +112,7 @@ def test_set_param_keeps_every_comment(project):
     shutil.copyfile(PROJECT / "params.yaml", project / "params.yaml")
     commit(project, "params.yaml with its comments")
     before = (project / "params.yaml").read_text().splitlines()
-    run(project, "dvc", "exp", "run", "-S", "train.gamma=3.0", "-S", "published.dendi=/a/b", "--single-item", "check")
+    dvc(project, "exp", "run", "-S", "train.gamma=3.0", "-S", "published.dendi=/a/b", "--single-item", "check")
     after = (project / "params.yaml").read_text().splitlines()
     differing = [number for number, lines in enumerate(zip(before, after)) if lines[0] != lines[1]]
     assert len(before) == len(after) and len(differing) == 2

@@ -261,11 +261,11 @@ DAMAGES = [emptied, cut, altered]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_state_is_named_and_the_one_before_taken(data, whole, resumable, tmp_path, capfd, damage):
+def test_a_damaged_state_is_named_and_the_one_before_taken(data, whole, resumable, tmp_path, caplog, damage):
     damage(resumable / "state.pt")
     training.train(params(**RECIPE), *data, tmp_path / "run")
-    printed = capfd.readouterr().out
-    assert f"{resumable / 'state.pt'}: damaged (" in printed and "going on in epoch 3 after step 1" in printed
+    said = caplog.text
+    assert f"{resumable / 'state.pt'}: damaged (" in said and "going on in epoch 3 after step 1" in said
     assert content(tmp_path / "run") == whole and not resumable.exists()
 
 
@@ -302,7 +302,7 @@ def test_a_damaged_best_model_is_found_when_the_training_is_taken_up_again(resum
     assert content(resumable) == before
 
 
-def test_a_damaged_best_model_ends_the_stage_until_it_is_deleted(data, resumable, tmp_path, monkeypatch, capfd):
+def test_a_damaged_best_model_ends_the_stage_until_it_is_deleted(data, resumable, tmp_path, monkeypatch, capfd, caplog):
     monkeypatch.setattr(sys, "argv", ["train"])
     altered(resumable / "best-2.safetensors")
     before = content(resumable)
@@ -312,7 +312,7 @@ def test_a_damaged_best_model_ends_the_stage_until_it_is_deleted(data, resumable
     assert content(resumable) == before and not (tmp_path / "run" / "model.safetensors").exists()
     (resumable / "best-2.safetensors").unlink()
     record = training.train(params(**RECIPE), *data, tmp_path / "run")
-    assert "going on without it" in capfd.readouterr().out and record.epoch == 3
+    assert "going on without it" in caplog.text and record.epoch == 3
 
 
 @pytest.mark.parametrize("name", ["state.pt", "best-2.safetensors"])
@@ -396,7 +396,7 @@ def test_a_checkpoint_serves_whatever_the_machine(data):
     assert fingerprint(recipe, splits) == fingerprint(recipe.model_copy(update={"machine": several}), splits)
 
 
-def test_a_second_trainer_waits_or_is_refused(capfd, tmp_path):
+def test_a_second_trainer_waits_or_is_refused(caplog, tmp_path):
     checkpoint = Checkpoint("key")
     reading, writing = os.pipe()
 
@@ -417,11 +417,11 @@ def test_a_second_trainer_waits_or_is_refused(capfd, tmp_path):
     with checkpoint.locked(wait=True):
         pass
     os.waitpid(pid, 0)
-    assert "waiting for its end" in capfd.readouterr().out
+    assert "waiting for its end" in caplog.text
 
 
 @pytest.mark.parametrize("fault", ["no folder", "full"])
-def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monkeypatch, capfd, fault):
+def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monkeypatch, caplog, fault):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -430,8 +430,7 @@ def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monk
     else:
         monkeypatch.setattr("pipeline.monitoring.monitor.SummaryWriter.add_scalar", full)
     training.train(params(**RECIPE), *data, tmp_path / "run")
-    message = capfd.readouterr().err
-    assert message.count("cannot be written") == 1 and "the training goes on" in message
+    assert caplog.text.count("cannot be written") == 1 and "the training goes on" in caplog.text
     assert content(tmp_path / "run") == whole
 
 
@@ -447,3 +446,12 @@ def test_curves_and_pictures_for_the_eye(data, tmp_path, repository):
     written = json.loads((tmp_path / "run" / "live" / "metrics.json").read_text())
     assert len(losses) == 2 and losses[1] == pytest.approx(written["loss"])
     assert board.Tags()["images"] == ["validation/dendi-val"]
+
+
+def test_a_checkpoint_is_due_a_minute_after_the_last(monkeypatch):
+    clock = iter((100.0, 159.0, 160.0, 161.0, 220.0, 221.0))
+    monkeypatch.setattr(resume.time, "monotonic", lambda: next(clock))
+    checkpoint = Checkpoint("key")
+    assert [checkpoint.due, checkpoint.due] == [False, True]
+    checkpoint.save({"best": 0})
+    assert [checkpoint.due, checkpoint.due] == [False, True]
