@@ -16,10 +16,10 @@ test: $(READY)  # in the order of names: by the number of tests the longest file
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 15
 
-smoke: $(READY)  ## the whole graph with few images and a tiny model, in a temporary clone
-	tests/smoke.sh
+smoke: $(READY)  ## the whole graph with few images and a tiny model, in a temporary copy; `make test` does it, too
+	pytest tests/graph/test_pipeline.py
 
 TARGET ?= main
 MAX_DROP ?= 1.0

@@ -46,4 +46,5 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         patch.delenv("DVC_ROOT", raising=False)
+        patch.setenv("OMP_NUM_THREADS", "1")  # of processes that tests start, as of this one
         yield folder

@@ -111,13 +111,13 @@ def f1(folder, test_set, task="reflection"):
     return json.loads((folder / "metrics" / f"{test_set}.json").read_text())[task]["max_f1"]
 
 
-def copied(folder):
+def copied(folder, project=PROJECT):
     """Copy the project's files into a folder, under Git and with small parameters; nothing has been run there."""
-    files = run(PROJECT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    files = run(project, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for file in files:
-        if (PROJECT / file).is_file() and not file.startswith("tests/golden/"):
+        if (project / file).is_file() and not file.startswith("tests/golden/"):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes((PROJECT / file).read_bytes())
+            (folder / file).write_bytes((project / file).read_bytes())
     shrink(folder / "params.yaml")
     for lock in folder.rglob("dvc.lock"):
         lock.unlink()

@@ -162,6 +162,7 @@ def test_two_processes_learn_as_one_does(root, alone, torchrun, name):
 
 def test_a_signal_to_one_stops_both_and_the_run_goes_on_with_one(root, alone, torchrun, tmp_path, monkeypatch, caplog):
     status, printed, left = torchrun
+    assert [printed.count(said) for said in ("images/s; ", "best epoch ")] == [2, 2]  # by the first process alone
     assert status == 1 and not left  # torchrun's own status; it names that of the process
     assert printed.count("SIGTERM: stopped in epoch 2 after step 3 of 3; all is saved") == 1, printed
     assert "exitcode  : 143" in printed and "Connection" not in printed

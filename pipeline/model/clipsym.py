@@ -240,11 +240,8 @@ class PlainUpsampler(nn.ModuleDict):
 
     def __init__(self, width: int, layers: int) -> None:
         widths = [*(width >> halved for halved in range(layers + 1)), 1]
-        super().__init__(
-            {
-                str(3 * k): nn.Conv2d(widths[k], widths[k + 1], 3, padding=1) for k in range(layers + 1)
-            }  # 1: ReLU, 2: finer
-        )
+        convolutions = [nn.Conv2d(widths[k], widths[k + 1], 3, padding=1) for k in range(layers + 1)]
+        super().__init__({str(3 * k): conv for k, conv in enumerate(convolutions)})  # 1: ReLU, 2: finer
         self.factor = FACTOR[layers]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import tests.warm  # noqa: F401 - else each forked process would import all of it anew
 from pipeline.data.packed.split import PackedSplit
 from pipeline.training import resume
 from stages import data_report, evaluate, fetch, preprocess, train

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import tests.warm  # noqa: F401 - else each forked process would import all of it anew
 from pipeline.data.preparation.catalogue import SPLITS
 from pipeline.params import load_params
 from pipeline.reporting.presets import cell_names

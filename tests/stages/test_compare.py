@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.project import forked
+from tests.project import copied, forked
 
 PROJECT = Path(__file__).parents[2]
 GRAPH = """
@@ -203,23 +203,19 @@ def test_a_target_or_a_checkout_that_dvc_cannot_read_is_refused(repository):
     assert refused(repository, "main").startswith("UserError: this checkout: unable to read: 'dvc.yaml'")
 
 
-def test_the_smoke_test_finds_a_project_below_the_root_of_its_git_repository(tmp_path):
-    """Scripts stand in for Python and DVC."""
-    (tmp_path / "sub/tests").mkdir(parents=True)
-    shutil.copy(PROJECT / "tests/smoke.sh", tmp_path / "sub/tests")
-    (tmp_path / "sub/params.yaml").write_text("seed: 0\n")
-    done(tmp_path, "git", "init", "--quiet")
-    commit(tmp_path, "all")
-    (tmp_path / "bin").mkdir()
-    report = "mkdir -p report && pwd > report/f1.md && echo Data and pipelines are up to date."
-    for name, script in {"python": "cat params.yaml", "dvc": report}.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    words = ["env", f"PATH={path}", str(tmp_path / "sub/tests/smoke.sh")]
-    process = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True)
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines()[-1].endswith("/repository/sub")
+def test_tests_find_a_project_below_the_root_of_its_git_repository(tmp_path):
+    """Of which they copy the files that Git knows or would take, with their small parameters."""
+    project, copy = tmp_path / "outer/sub", tmp_path / "copy"
+    copy.mkdir()
+    for name in ("tests/golden/map.npz", "ablation/dvc.lock", "new.py", "ignored"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).touch()
+    shutil.copy(PROJECT / "params.yaml", project)
+    (project / ".gitignore").write_text("ignored\n")
+    done(tmp_path, "git", "init", "--quiet", "outer")
+    copied(copy, project)
+    assert done(copy, "git", "ls-files").split() == [".gitignore", "new.py", "params.yaml"]
+    assert yaml.safe_load((copy / "params.yaml").read_text())["backbone"] == "tiny"
 
 
 WORKFLOW = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text())
@@ -229,7 +225,7 @@ STEPS = WORKFLOW["jobs"]["ci"]["steps"]
 def test_the_workflow_calls_targets_of_the_makefile():
     assert set(WORKFLOW[True]) == {"pull_request", "push"}  # YAML reads `on` as true
     called = re.findall(r"\bmake ([\w-]+)", "\n".join(step.get("run", "") for step in STEPS))
-    assert called == ["test", "smoke", "compare"]
+    assert called == ["test", "compare"]
     makefile = (PROJECT / "Makefile").read_text()
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in called)
     assert STEPS[0]["with"]["fetch-depth"] == 0
