@@ -166,7 +166,7 @@ class Code(ast.NodeVisitor):
 
     def visit_Call(self, node):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if name in RECORDS:
+        if RECORDS & set(ast.unparse(node.func).split(".")):
             return None
         args, named = [*map(self.visit, node.args)], {word.arg: self.visit(word.value) for word in node.keywords}
         if name == "load_params":

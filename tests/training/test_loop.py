@@ -35,8 +35,13 @@ def params(**recipe):
     prompts = PARAMS.prompts.model_copy(update={"count": 2})
     small = {"backbone": "tiny", "ablation": ablation, "decoder": decoder, "prompts": prompts}
     cell = short(PARAMS.model_copy(update=small))
-    quick = {"epochs": 3, "batch": 4, "schedule": "constant", "validate_every": 1, "workers": 0, **recipe}
+    quick = {"epochs": 3, "batch": 4, "schedule": "constant", "validate_every": 1, **recipe}
     return cell.model_copy(update={"train": cell.train.model_copy(update=quick)})
+
+
+def compiling(wanted, **recipe):
+    machine = PARAMS.machine.model_copy(update={"compile": wanted})
+    return params(**recipe).model_copy(update={"machine": machine})
 
 
 def split(folder, count, marked=True):
@@ -188,13 +193,13 @@ def test_nothing_is_compiled_on_the_cpu(data, tmp_path, monkeypatch, wanted):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", compiled.append)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    train(params(compile=wanted, epochs=1), *data, tmp_path)
+    train(compiling(wanted, epochs=1), *data, tmp_path)
     assert not compiled
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="compiles on a GPU only")
 def test_trains_compiled_in_bf16(data, tmp_path):
-    assert train(params(compile=True, precision="bf16"), *data, tmp_path).validation_f1 > 0
+    assert train(compiling(True, precision="bf16"), *data, tmp_path).validation_f1 > 0
 
 
 def test_starts_from_a_checkpoint(run, data, tmp_path):

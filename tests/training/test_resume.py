@@ -390,9 +390,10 @@ def test_a_checkpoint_belongs_to_the_content_of_the_files_that_parameters_name(d
         fingerprint(other("nowhere"), splits)
 
 
-def test_a_checkpoint_serves_any_number_of_processes_that_load_images(data):
-    splits = [*data[0], *data[1]]
-    assert fingerprint(params(workers=0), splits) == fingerprint(params(workers=4), splits)
+def test_a_checkpoint_serves_whatever_the_machine(data):
+    splits, recipe = [*data[0], *data[1]], params()
+    several = recipe.machine.model_copy(update={"workers": recipe.machine.workers + 4, "compile": True})
+    assert fingerprint(recipe, splits) == fingerprint(recipe.model_copy(update={"machine": several}), splits)
 
 
 def test_a_second_trainer_waits_or_is_refused(caplog, tmp_path):
