@@ -15,6 +15,7 @@ repro: $(READY)
 test: $(READY)  # in the order of names: by the number of tests the longest files would start last
 	ruff check .
 	ruff format --check .
+	mypy
 	pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 15
 
 smoke: $(READY)  ## the whole graph with few images and a tiny model, in a temporary copy; `make test` does it, too

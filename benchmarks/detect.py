@@ -17,10 +17,10 @@ torch.set_num_threads(1)
 from pipeline import load
 detector = load(sys.argv[1], device="cpu")
 if sys.argv[2] == "trained":
-    from pipeline.model.checkpoint import build_model
+    from pipeline.model.backbones.catalogue import random_image_tower
+    from pipeline.model.clipsym import build_model
     record = detector.record
-    detector.model = build_model(record.params, record.prompts, None, pretrained=False).eval()
-    detector.model.precision = "fp32"
+    detector.model = build_model(random_image_tower(record.towers), None, record.decoder, "fp32").eval()
 from PIL import Image
 from skimage import data
 photographs = [Image.fromarray(a) for a in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())]

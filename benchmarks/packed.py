@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc
-from pipeline.data.packed.split import Packed, PackedSplit, write_packed
+from pipeline.data.packed.split import PackedSplit
 from pipeline.data.packed.targets import mask, unscaled_target
+from pipeline.data.preparation.packing import Packed, write_packed
 from pipeline.geometry import Letterbox
 
 READS = 2_000

@@ -1,4 +1,4 @@
-"""The mathematics of METHOD in its plainest form, on the weights of our modules: what the fast paths are compared with.
+"""docs/method.md in its plainest form, on the weights of our modules: what the fast paths are compared with.
 
 As the released code does it: all twelve blocks of the image tower and the text tower at every forward, attention
 through its matrix, bilinear upsampling before each convolution, a dilation for every threshold, training images decoded
@@ -18,9 +18,7 @@ from pipeline.annotations import Sample
 from pipeline.data.packed.targets import BLUR, BLUR_SIGMA, reflection_instances, rotation_orders
 from pipeline.data.reading.images import read_photograph
 from pipeline.geometry import Letterbox
-from pipeline.model.clipsym import CLIPSym
-from pipeline.model.decoder import HEADS, Decoder, DecoderLayer
-from pipeline.model.upsampler import LiftedUpsampler, PlainUpsampler
+from pipeline.model.clipsym import HEADS, CLIPSym, Decoder, DecoderLayer, LiftedUpsampler, PlainUpsampler
 from pipeline.scoring.f1 import RADIUS, THRESHOLDS, F1Counts
 from pipeline.training.loader import JITTER, JITTER_SHARE, TILT
 

@@ -16,8 +16,8 @@ from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, Sam
 from pipeline.data.packed.split import PackedSplit
 from pipeline.data.preparation.prepare import pack
 from pipeline.model.backbones import clip
-from pipeline.model.checkpoint import build_model
-from pipeline.model.clipsym import CLIPSym
+from pipeline.model.backbones.catalogue import random_image_tower
+from pipeline.model.clipsym import CLIPSym, build_model
 from pipeline.params import Params, load_params
 from pipeline.training.optimiser import alpha_focal
 
@@ -43,7 +43,9 @@ def random_model(params: Params, text_width: int = 512) -> CLIPSym:
     """A model of these parameters with random weights and text embeddings."""
     torch.manual_seed(0)
     embeddings = torch.randn(params.prompts.count, text_width)
-    return build_model(params, [""] * params.prompts.count, embeddings, pretrained=False)
+    model = build_model(random_image_tower(params.chosen), embeddings, params.decoder, params.train.precision)
+    model.image_tower.freeze(params.chosen.frozen)
+    return model
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Pair:
         tokens = open_clip.get_tokenizer(params.chosen.model)([f"cat dog tree house {n}" for n in range(25)])
         with torch.no_grad():
             embeddings = whole.encode_text(tokens)
-        ours = build_model(params, [""] * 25, embeddings, pretrained=False).eval()
+        ours = build_model(random_image_tower(params.chosen), embeddings, params.decoder, "fp32").eval()
         state = whole.visual.state_dict()
         ours.image_tower.visual.load_state_dict({name: state[name] for name in ours.image_tower.visual.state_dict()})
         return cls(ours, whole, tokens)

@@ -11,12 +11,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import get_args
 
 from pipeline.errors import DataError, UserError, said
 from pipeline.params.choices import Precision, Task
+from pipeline.runtime.log import log_shown
 
 TASKS = get_args(Task)
 
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         try:
             options = _parser().parse_args(arguments)
-            code = options.run(options)
+            with log_shown():
+                code = options.run(options)
         finally:
             print(end="", flush=True)  # here, where a closed pipe is answered
         sys.exit(code)
@@ -47,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="symmetry", description="Find reflection axes and rotation centres in images."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('clipsym-pipeline')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     detect = commands.add_parser("detect", help="look at images; write what was found")
@@ -131,8 +135,7 @@ def _detect(options: argparse.Namespace) -> int:
     from tqdm import tqdm  # here and below: --help need not wait for it
 
     from pipeline.application.detector import load, pixels_of
-    from pipeline.application.results import LINES, results
-    from pipeline.application.selection import select
+    from pipeline.application.files import LINES, results, select
     from pipeline.runtime.process import stop_request
 
     tasks = TASKS if options.task == "both" else (options.task,)

@@ -1,7 +1,7 @@
 """Native image <-> square model input: one letterbox, used for images, targets and predictions.
 
 Pixel convention: x right, y down, pixel centres at integers + 0.5 for image resizing (half-pixel centres).
-Source: METHOD of the released DENDI loader; the released PMC loader squashes instead, which we do not.
+Source: the released loader of DENDI (docs/method.md, Letterbox); the PMC loader squashes instead, which we do not.
 """
 
 import math
@@ -54,7 +54,8 @@ class Letterbox:
         Source index floor(i * in / out) as OpenCV's INTER_NEAREST computes it: the quotient in/out is a rounded one, so
         that it falls one short where i * in / out is whole, for some sides.
         """
-        return tuple(_nearest(side, count) for side, count in zip((self.height, self.width), self.content))
+        rows, columns = self.content
+        return _nearest(self.height, rows), _nearest(self.width, columns)
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """uint8 [height, width, 3] -> uint8 [size, size, 3]: bilinear without anti-aliasing; black bars."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
@@ -37,7 +37,7 @@ class Shard:
     world_size: int = 1
     parts: int = 1
 
-    def deal(self, batch: Sequence[int]) -> list[list[int]]:
+    def deal(self, batch: Sequence[int]) -> list[Sequence[int]]:
         """The images of each part; none where there are fewer images than parts in all."""
         return [batch[self.rank * self.parts + part :: self.world_size * self.parts] for part in range(self.parts)]
 
@@ -65,7 +65,7 @@ def start(precision: Precision) -> Fabric:
     if gpu and devices > torch.cuda.device_count():
         raise ParamsError(f"{devices} processes were started on a machine with {torch.cuda.device_count()} GPUs")
     device = "cuda" if gpu else "cpu"
-    plugins = [] if processes else [LightningEnvironment()]  # within a Slurm job of one task Fabric would wait for more
+    plugins: list[Any] = [] if processes else [LightningEnvironment()]  # else Fabric would wait in a Slurm job of one
     if precision == "fp16":
         plugins.append(Scaled("16-mixed", device))
     if processes or os.environ.get("LOCAL_RANK", "0") != "0":  # which Fabric sets in those that it starts

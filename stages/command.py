@@ -1,4 +1,5 @@
-"""How a stage is called: an error of ours, or of the system, is one message and exit code 1, not a traceback.
+"""How a stage is called: what it logs is shown; an error of ours, or of the system, is one message and exit code 1,
+not a traceback.
 
 A stage that a signal stopped exits as shells say it: 130 for SIGINT (Ctrl-C), 143 for SIGTERM.
 """
@@ -7,12 +8,14 @@ import sys
 from collections.abc import Callable
 
 from pipeline.errors import Interrupted, UserError, said
+from pipeline.runtime.log import log_shown
 
 
 def run_stage(stage: Callable[..., None]) -> None:
     """Call the stage with the words of the command line."""
     try:
-        stage(*sys.argv[1:])
+        with log_shown():
+            stage(*sys.argv[1:])
     except Interrupted as stop:
         if stop.signal:
             print(stop, file=sys.stderr)

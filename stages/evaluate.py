@@ -1,6 +1,7 @@
 """Stage `evaluate`: the trained model on one test set; numbers under metrics/, curve and overlays under evaluation/."""
 
 import json
+import logging
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -18,6 +19,8 @@ from pipeline.runtime.files import atomic_folder, write_text
 from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage
 
+logger = logging.getLogger(__name__)
+
 
 def main(test_set: str) -> None:
     """Score one of dendi, sdrw, ldrs, mixed (SDRW and LDRS), photos and own; the first process writes."""
@@ -33,7 +36,7 @@ def main(test_set: str) -> None:
     found = reduce(add, parts)
     summary = found.summary(record.thresholds[test_set])
     if summary["max_f1"] is None:
-        print(f"{test_set}: no ground truth for task {params.task}, so that there is no F1")
+        logger.info("%s: no ground truth for task %s, so that there is no F1", test_set, params.task)
     with atomic_folder(Path("evaluation") / test_set) as folder:
         (folder / "gallery").mkdir()
         found.curve().to_csv(folder / "pr.csv", index=False)

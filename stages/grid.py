@@ -5,6 +5,7 @@ as `dvc repro` would run them, and each that ends well is recorded in dvc.lock, 
 """
 
 import argparse
+import logging
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from pipeline.runtime.process import stop_request
 from stages.command import run_stage
 from stages.slurm import Queue, setting
 
+logger = logging.getLogger(__name__)
 LOGS = Path("logs/grid")
 
 
@@ -113,7 +115,7 @@ def prepare(repo: Repo, targets: list[str]) -> list[Stage]:
         cached = [stage for stage in stale if restored(stage)]
     for stage in cached:
         record(stage)
-    print(f"{len(chosen)} cells: {len(stale) - len(cached)} to run, {len(cached)} from DVC's cache")
+    logger.info("%d cells: %d to run, %d from DVC's cache", len(chosen), len(stale) - len(cached), len(cached))
     return [stage for stage in stale if stage not in cached]
 
 

@@ -1,6 +1,7 @@
 """Stage `preprocess`: one data set's splits, each packed into one file, under data/packed/PURPOSE/NAME."""
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from pipeline.errors import DataError
 from pipeline.params import load_params
 from pipeline.runtime.files import atomic_folder
 from stages.command import run_stage
+
+logger = logging.getLogger(__name__)
 
 
 def preprocess(dataset: str, purpose: str) -> None:
@@ -47,14 +50,15 @@ def preprocess(dataset: str, purpose: str) -> None:
         (folder / "findings.json").write_text(json.dumps(content, indent=1) + "\n")
     strange = [f.text for findings in found.values() for f in findings if f.what == LEFT_OUT]
     if strange:
-        print(
-            f"{dataset}: {LEFT_OUT} of {len(strange)} images (params.yaml: own.labels); the data report lists them, "
-            f"such as {strange[0]}"
-        )
+        logger.info(
+            "%s: %s of %d images (params.yaml: own.labels); the data report lists them, such as %s",
+            dataset, LEFT_OUT, len(strange), strange[0],
+        )  # fmt: skip
     if faults:
-        print(
-            f"{dataset}: {len(faults)} malformed files left out (preprocess.faults: skip); the data report lists them"
-        )
+        logger.info(
+            "%s: %d malformed files left out (preprocess.faults: skip); the data report lists them",
+            dataset, len(faults),
+        )  # fmt: skip
 
 
 def _message(dataset: str, broken: list[str], faults: list[str]) -> str:

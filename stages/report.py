@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pipeline.model.record import load_record
+from pipeline.model.checkpoint import load_record
 from pipeline.params import load_params
 from pipeline.reporting.report import write_report
 from pipeline.runtime.files import atomic_folder, write_text

@@ -13,9 +13,8 @@ from tqdm import tqdm
 from pipeline.application.detector import SHIPPED, Detector, parse_view
 from pipeline.conversion.portable import portable
 from pipeline.data.packed.split import packed_splits
-from pipeline.model.checkpoint import load_model, save_model
+from pipeline.model.checkpoint import ModelRecord, load_model, save_model
 from pipeline.model.clipsym import CLIPSym
-from pipeline.model.record import ModelRecord
 from pipeline.scoring.threshold import best_detection_threshold
 from stages.command import run_stage
 

@@ -34,7 +34,7 @@ def main(name: str, task: str, *changes: str) -> None:
     with atomic_folder(folder / "packed" / "own") as packed:
         for split in SPLITS:
             pack(
-                own.samples(folder / "images", split, task, (), []),
+                own.samples(folder / "images", [], split, task, ()),
                 task,
                 size,
                 packed / f"{split}{SUFFIX}",

@@ -184,6 +184,12 @@ def test_a_tilde_that_the_shell_left_is_the_home(weights, tmp_path, monkeypatch)
     assert (tmp_path / "out/detections.jsonl").is_file()
 
 
+def test_version(capsys):
+    assert run("--version") == 0
+    number = capsys.readouterr().out.removeprefix("symmetry ").strip()
+    assert f'\nversion = "{number}"\n' in (Path(__file__).parents[1] / "pyproject.toml").read_text()
+
+
 def test_info(weights, capsys):
     assert run("info", "--weights", weights) == 0
     assert json.loads(capsys.readouterr().out)["backbone"] == "tiny"

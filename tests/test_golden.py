@@ -15,8 +15,8 @@ from pipeline.data.formats import dendi
 from pipeline.data.packed.targets import blurred, mask, reflection_instances, rotation_orders, scaled, unscaled_target
 from pipeline.data.reading.images import read_photograph
 from pipeline.geometry import Letterbox
-from pipeline.model.backbones.tower import IMAGENET
-from pipeline.model.decoder import Decoder, from_released
+from pipeline.model.backbones.catalogue import IMAGENET
+from pipeline.model.clipsym import Decoder, from_released
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.training.optimiser import alpha_focal, schedule_factor
 
@@ -33,7 +33,7 @@ def numbers(arrays, ending):
 def dendi_samples(golden):
     """Task -> every image with its annotation, in the order of `all`; the split files agree with them."""
     return {
-        task: [s for split in ("train", "val", "test") for s in dendi.samples(golden / "dendi", split, task, (), [])]
+        task: [s for split in ("train", "val", "test") for s in dendi.samples(golden / "dendi", [], split, task, ())]
         for task in TASKS
     }
 

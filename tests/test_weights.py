@@ -40,7 +40,7 @@ def project(tmp_path, monkeypatch):
 
 def axes(project, name):
     """How many axes each training image has."""
-    samples = own.samples(project / "data" / "synthetic" / name / "images", "train", "reflection", (), [])
+    samples = own.samples(project / "data" / "synthetic" / name / "images", [], "train", "reflection", ())
     return [len(sample.annotation.axes) for sample in samples]
 
 

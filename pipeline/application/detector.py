@@ -25,10 +25,10 @@ from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_
 from pipeline.detection.axes import DetectedAxis, DetectedCentre, find_axes, find_centres
 from pipeline.errors import CheckpointError, DataError, UserError
 from pipeline.geometry import Letterbox
-from pipeline.model.backbones.weights import is_pytorch, is_safetensors
-from pipeline.model.checkpoint import load_model
+from pipeline.model.backbones.catalogue import is_safetensors
+from pipeline.model.backbones.pickles import is_pytorch
+from pipeline.model.checkpoint import ModelRecord, load_model
 from pipeline.model.clipsym import CLIPSym, best_device
-from pipeline.model.record import ModelRecord
 from pipeline.params.choices import Precision, Task
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Detection:
 
     def above(self, threshold: float) -> "Detection":
         """The same without the axes or centres of a lower score."""
-        axes, centres = (tuple(m for m in marks if m.score >= threshold) for marks in (self.axes, self.centres))
+        axes = tuple(axis for axis in self.axes if axis.score >= threshold)
+        centres = tuple(centre for centre in self.centres if centre.score >= threshold)
         return replace(self, axes=axes, centres=centres, threshold=threshold)
 
     def to_dict(self) -> dict:
@@ -121,21 +122,22 @@ class Detector:
 
     def __init__(self, model: CLIPSym, record: ModelRecord, source: Path | None = None) -> None:
         self.model, self.record, self.source = model, record, source
-        self.task, self.size = record.params.task, record.params.chosen.input_size
+        self.task, self.size = record.task, record.towers.input_size
         self.views = record.views or ((self.size, False), (self.size, True))
         known = record.detection_threshold
         self.threshold = UNKNOWN_THRESHOLD if known is None else known
 
     def info(self) -> dict:
         """What the model is: plain numbers and lists."""
-        params, parameters = self.record.params, sum(p.numel() for p in self.model.parameters())
+        record, parameters = self.record, sum(p.numel() for p in self.model.parameters())
         return {
-            "task": self.task, "backbone": params.backbone, "input_size": self.size, "views": self.views,
-            "parameters": parameters,
-            "decoder": params.decoder.model_dump(mode="json"), "prompts": self.record.prompts,
-            "threshold": self.threshold, "threshold_known": self.record.detection_threshold is not None,
-            "validation_f1": self.record.validation_f1, "epoch": self.record.epoch,
-            "portable": self.record.portable, "train": params.train.model_dump(mode="json"),
+            "task": self.task, "backbone": record.backbone, "towers": record.towers.model_dump(mode="json"),
+            "input_size": self.size, "views": self.views, "parameters": parameters,
+            "decoder": record.decoder.model_dump(mode="json"), "prompts": record.prompts,
+            "prompt_kind": record.prompt_kind, "precision": record.precision,
+            "threshold": self.threshold, "threshold_known": record.detection_threshold is not None,
+            "validation_f1": record.validation_f1, "epoch": record.epoch,
+            "portable": record.portable, "params": record.params,
         }  # fmt: skip
 
     def detect(self, image: ImageLike, threshold: float | None = None) -> Detection:
@@ -171,7 +173,7 @@ class Detector:
 
     def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
         """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
-        boxes = [Letterbox(*image.shape[:2], size) for image in images]
+        boxes = [Letterbox(image.shape[0], image.shape[1], size) for image in images]
         squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
         x = torch.from_numpy(squares).to(self.model.device).permute(0, 3, 1, 2).float() / 255
         maps = sum(self.model(x.flip(3)).sigmoid().flip(3) if flip else self.model(x).sigmoid() for flip in flips)
@@ -181,7 +183,7 @@ class Detector:
         axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
         centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
         heatmap.setflags(write=False)
-        score = max((mark.score for mark in (*axes, *centres)), default=0.0)
+        score = max([*(axis.score for axis in axes), *(centre.score for centre in centres)], default=0.0)
         return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
 
 
@@ -204,8 +206,8 @@ def load(
     """
     path = SHIPPED / f"lite_{task}.safetensors" if weights is None else Path(weights)
     model, record = _loaded(path, task, prompts)
-    if record.params.task != task:
-        raise CheckpointError(f"{path}: its task is {record.params.task}, not {task}")
+    if record.task != task:
+        raise CheckpointError(f"{path}: its task is {record.task}, not {task}")
     model.precision = precision
     return Detector(model.to(device or best_device()), record, path)
 

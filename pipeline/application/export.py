@@ -43,7 +43,7 @@ def export(detector: Detector, form: Format, path: Path) -> str:
             raise CheckpointError("this model is portable already: copy its file")
         twin, said = portable(model, record), ""
     else:
-        model = model if record.portable else plain(model, record.params.chosen)
+        model = model if record.portable else plain(model, record.towers)
         size = detector.views[0][0]
         heat_map, image = HeatMap(model), torch.rand(2, 3, size, size)
         with torch.no_grad():
@@ -105,8 +105,8 @@ def _onnx(heat_map: HeatMap, image: torch.Tensor) -> tuple[bytes, np.ndarray]:
     except ModuleNotFoundError:
         raise CheckpointError("export to ONNX needs two more packages: pip install onnx onnxruntime") from None
     buffer = BytesIO()
-    torch.onnx.export(
-        heat_map, (image,), buffer, input_names=["image"], output_names=["heatmap"],
+    torch.onnx.export(  # a buffer: only the new exporter, which is not used here, wants a path
+        heat_map, (image,), buffer, input_names=["image"], output_names=["heatmap"],  # type: ignore[arg-type]
         dynamic_axes={"image": {0: "batch"}, "heatmap": {0: "batch"}}, opset_version=17, dynamo=False,
     )  # fmt: skip
     session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])

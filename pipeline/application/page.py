@@ -1,6 +1,7 @@
 """A local web page to try the detectors: drop a picture, see its heat map, axes and centres."""
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -12,10 +13,21 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from pipeline.application.detector import Detection, shipped
-from pipeline.application.server import HOST, LARGEST_UPLOAD, Guard, Tabs, check_port, deafen, private_folder
+from pipeline.application.server import (
+    HOST,
+    LARGEST_UPLOAD,
+    Guard,
+    Tabs,
+    check_port,
+    ignore_environment,
+    private_folder,
+)
 from pipeline.errors import DataError
 
-deafen()
+logger = logging.getLogger(__name__)
+
+
+ignore_environment()
 import gradio  # noqa: E402
 from gradio.data_classes import ImageData  # noqa: E402
 
@@ -28,7 +40,7 @@ DETECTOR = ThreadPoolExecutor(1)  # one thread: each that computes keeps memory 
 
 def serve(port: int, browser: bool) -> None:
     """Serve the page on the loopback interface until Ctrl-C or SIGTERM. Raises UserError where the port is taken."""
-    deafen()
+    ignore_environment()
     check_port(port)
     with private_folder() as folder:
         gradio.routes.DEFAULT_TEMP_DIR = str(folder)  # or it makes one in /tmp/gradio, another user's perhaps
@@ -40,11 +52,11 @@ def serve(port: int, browser: bool) -> None:
                 enable_monitoring=False, state_session_capacity=SESSIONS, prevent_thread_lock=True,
                 app_kwargs={"middleware": [guard]},
             )  # fmt: skip
-            print(f"http://{HOST}:{port}, for this machine only; Ctrl-C ends it", flush=True)
+            logger.info("http://%s:%d, for this machine only; Ctrl-C ends it", HOST, port)
             while blocks.is_running:
                 time.sleep(0.1)
         except KeyboardInterrupt:
-            print("the page is closed")
+            logger.info("the page is closed")
         finally:
             blocks.close(verbose=False)
 
@@ -56,7 +68,7 @@ def page() -> gradio.Blocks:
         with gradio.Row():
             with gradio.Column():
                 upload = gradio.Image(sources=["upload", "clipboard"], label="picture", buttons=["fullscreen"])
-                upload.preprocess = as_it_came
+                upload.preprocess = uploaded_file
                 task = gradio.Radio(["reflection", "rotation"], value="reflection", label="task")
                 threshold = gradio.Slider(0, 1, step=0.01, label="least score")
                 heat = gradio.Checkbox(value=True, label="show the heat map")
@@ -75,7 +87,7 @@ def page() -> gradio.Blocks:
     return blocks
 
 
-def as_it_came(picture: ImageData | None) -> str | None:
+def uploaded_file(picture: ImageData | None) -> str | None:
     """The path of an upload, to be decoded by us: Gradio would try every decoder that Pillow has."""
     return None if picture is None else picture.path
 

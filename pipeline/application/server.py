@@ -20,28 +20,28 @@ NAMES = HOST, "localhost"  # under which a browser may ask for the page
 LARGEST_UPLOAD = 20 * 2**20  # bytes of a picture
 LARGEST_BODY = LARGEST_UPLOAD + 2**16  # bytes of a request: a picture in its wrapping
 LARGEST_FOLDER = 200 * 2**20  # bytes of all files that are kept
-DEAF = "SPACE_ID", "SSL_CERT_FILE", "SSL_CERT_DIR"
+ALSO_IGNORED = "SPACE_ID", "SSL_CERT_FILE", "SSL_CERT_DIR"
 HEARTBEAT = "/gradio_api/heartbeat/"  # a request that lasts as long as its tab is open
 
 
 def check_port(port: int) -> None:
-    """Raises UserError where the port cannot be had."""
+    """Raises UserError where the port cannot be used."""
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"port {port} cannot be had: {reason}; name another one with --port") from None
+        raise UserError(f"port {port} cannot be used: {reason}; name another one with --port") from None
 
 
-def deafen() -> None:
+def ignore_environment() -> None:
     """Take from this process's environment what Gradio would heed, some of it when it is imported.
 
     Its variables open tunnels, serve further folders and change limits. A proxy cannot be asked for this machine, and
     certificates, which it loads at once, are of no use here.
     """
-    for name in [name for name in os.environ if name.startswith("GRADIO_") or name in DEAF]:
+    for name in [name for name in os.environ if name.startswith("GRADIO_") or name in ALSO_IGNORED]:
         del os.environ[name]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"
 

@@ -5,19 +5,18 @@ Batch normalisation is folded into the convolutions, and the steerable filters o
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from pipeline.errors import CheckpointError
-from pipeline.model.backbones.fused import fuse
-from pipeline.model.backbones.lite import LiteTower
-from pipeline.model.clipsym import CLIPSym
-from pipeline.model.record import ModelRecord
-from pipeline.model.upsampler import LiftedUpsampler, expand
-from pipeline.params import BackboneParams
+from pipeline.model.backbones.lite import LiteTower, fuse
+from pipeline.model.checkpoint import ModelRecord
+from pipeline.model.clipsym import CLIPSym, LiftedUpsampler, PlainConv
+from pipeline.params import TowerParams
 
 
-def plain(model: CLIPSym, config: BackboneParams) -> CLIPSym:
+def plain(model: CLIPSym, config: TowerParams) -> CLIPSym:
     """A copy in evaluation mode with plain convolutions for the upsampler and a tower of the family lite."""
     twin = copy.deepcopy(model).eval()
     if isinstance(twin.decoder.upsampler, LiftedUpsampler):
@@ -28,13 +27,27 @@ def plain(model: CLIPSym, config: BackboneParams) -> CLIPSym:
 
 
 @torch.no_grad()
+def expand(upsampler: LiftedUpsampler) -> LiftedUpsampler:
+    """The same function, of plain convolutions."""
+
+    def plain(convolution: Any) -> PlainConv:
+        weight, bias = convolution.expanded()
+        twin = PlainConv(weight.shape[1], weight.shape[0])
+        twin.load_state_dict({"weight": weight, "bias": bias})
+        return twin
+
+    layers = [plain(convolution) for convolution in upsampler.upsampler.values()]
+    return LiftedUpsampler(plain(upsampler.lifting), layers, plain(upsampler.pool))
+
+
+@torch.no_grad()
 def portable(model: CLIPSym, record: ModelRecord) -> tuple[CLIPSym, ModelRecord]:
     """The model in this form, in evaluation mode, and its record. Raises CheckpointError for other backbones."""
     if not isinstance(model.image_tower, LiteTower):
-        raise CheckpointError(f"backbone {record.params.backbone}: only models of the family lite have a portable form")
-    twin = plain(model, record.params.chosen)
+        raise CheckpointError(f"backbone {record.backbone}: only models of the family lite have a portable form")
+    twin = plain(model, record.towers)
     twin.precision = "fp32"
     for name, value in twin.half().state_dict().items():
         if not value.isfinite().all():
             raise CheckpointError(f"{name}: its weights are too large for 16 bits; the portable form has no others")
-    return twin, replace(record, portable=True)
+    return twin, replace(record, portable=True, precision="fp32")

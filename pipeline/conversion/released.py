@@ -6,7 +6,9 @@ the state; a bare state dict has none, and whoever loads it must know those that
 
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +16,13 @@ from torch import nn
 
 from pipeline.errors import CheckpointError
 from pipeline.model.backbones import clip
+from pipeline.model.backbones.catalogue import brief, unusable
 from pipeline.model.backbones.hugging_face import as_open_clip, hugging_face_names
-from pipeline.model.backbones.weights import brief, is_torchscript, read_pickle, unusable
-from pipeline.model.clipsym import CLIPSym
-from pipeline.model.decoder import Decoder, from_released
-from pipeline.model.record import ModelRecord
+from pipeline.model.backbones.pickles import is_torchscript, read_pickle
+from pipeline.model.checkpoint import ModelRecord
+from pipeline.model.clipsym import CLIPSym, Decoder, from_released
 from pipeline.params import DecoderParams, Params, load_params
-from pipeline.params.choices import Task
+from pipeline.params.choices import Task, UpsamplerKind
 
 State = dict[str, torch.Tensor]
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -39,7 +41,7 @@ def released_params(task: Task) -> Params:
 def load_released(path: Path, params: Params, prompts: Sequence[str] | None = None) -> tuple[CLIPSym, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record.
 
-    params: for the record, but for the decoder, which is as found; the backbone is an entry of CLIP
+    params: their task and their backbone, an entry of CLIP, are the model's
     prompts: the M that it was trained with, in their order; by default those in the file
 
     No threshold and F1 of validation images are in the file, and in a bare state dict no epoch: the record's only
@@ -59,14 +61,15 @@ def load_released(path: Path, params: Params, prompts: Sequence[str] | None = No
     prompts = _checked(path, file.get("prompts") if prompts is None else prompts, weights[MAP].shape[1] * has_text)
 
     model = _open_clip_model(path, params, towers)
-    tower = clip.ClipTower(model.visual, params.chosen)
+    tower, model.visual = clip.ClipTower(model.visual, params.chosen), None
     text = clip.ClipText(model, clip.tokenizer(params.chosen)(prompts))() if has_text else None
     params = params.model_copy(update={"decoder": _decoder_params(path, weights)})
     decoder = _decoder(path, params.decoder, tower.widths, text, weights)
     epoch = file.get("epoch")
     epoch = int(epoch) if isinstance(epoch, (int, np.integer)) and epoch >= 0 else 0
-    record = ModelRecord(params, prompts, epoch, 0.0, {"released": 0.5}, detection_threshold=0.5)
-    return CLIPSym(tower, decoder, text, "fp32").eval(), record
+    unknown: dict[str, Any] = {"params": {}, "prompt_kind": "released" if has_text else "none", "precision": "fp32"}
+    record = ModelRecord.of(params, prompts, epoch, 0.0, {"released": 0.5})
+    return CLIPSym(tower, decoder, text, "fp32").eval(), replace(record, detection_threshold=0.5, **unknown)
 
 
 def _check_task(path: Path, file: dict, task: Task) -> None:
@@ -98,11 +101,11 @@ def _checked(path: Path, prompts: Sequence[str] | None, count: int) -> list[str]
     if not isinstance(prompts or (), (list, tuple)) or not all(isinstance(prompt, str) for prompt in prompts or ()):
         raise CheckpointError(f"{path}: expected its prompts as a list of words, got {type(prompts).__name__}")
     if len(prompts or ()) != count:
-        raise CheckpointError(f"{path}: its weights are of {count} prompts, got {len(prompts)}")
+        raise CheckpointError(f"{path}: its weights are of {count} prompts, got {len(prompts or ())}")
     return list(prompts or ())
 
 
-def _open_clip_model(path: Path, params: Params, towers: State) -> nn.Module:
+def _open_clip_model(path: Path, params: Params, towers: State) -> Any:
     """CLIP with the weights of the file, at the input size of the catalogue entry."""
     model = clip.open_clip_model(params.chosen, None)
     _require(path, towers, (source for name in model.state_dict() for source in hugging_face_names(name)))
@@ -119,7 +122,7 @@ def _decoder_params(path: Path, weights: State) -> DecoderParams:
     width = len(weights["reduces.0.weight"])
     if width % 4:
         raise CheckpointError(f"{path}: the decoder's width must be a multiple of 4, got {width}")
-    kind = "plain" if "upsampler.0.weight" in weights else "equivariant"
+    kind: UpsamplerKind = "plain" if "upsampler.0.weight" in weights else "equivariant"
     return DecoderParams(upsampler=kind, group="C8", layers=2, width=width)
 
 

@@ -38,7 +38,7 @@ def cell_scores(
         for split in test
     ]
     found = robustness(model, few, batch, threshold, seed)
-    scores = {"max_f1": float(counts.f1.max())}
+    scores: dict[str, float | None] = {"max_f1": float(counts.f1.max())}
     for name, transformation in (("turned", "rotation"), ("quarter", "quarter_turn")):
         figures = found[transformation].summary(threshold)
         scores[f"{name}_f1"] = figures["max_f1"]

@@ -80,10 +80,11 @@ def evaluate(
     for split in splits:
         for number, heat_map in heat_maps(model, split, batch, split.dataset, shard):
             truth, position = split.mask(number), first + number
-            noise = random_map(*truth.shape, np.random.default_rng((seed, position)))  # whoever draws it
+            height, width = truth.shape
+            noise = random_map(height, width, np.random.default_rng((seed, position)))  # whoever draws it
             counts += count(heat_map, truth)
             random += count(noise, truth)
-            centre += count(centre_map(*truth.shape, split.task), truth)
+            centre += count(centre_map(height, width, split.task), truth)
             if position in drawn:
                 picture = overlay(split.native_image(number), heat_map, truth, split.task)
                 overlays[position] = split.name(number), picture

@@ -1,6 +1,6 @@
 """A model on turned and mirrored test images: its F1, and how far it commutes with the transformation.
 
-Robustness is the F1 of METHOD section 7 where image and ground truth are transformed alike. The letterboxed square
+Robustness is the F1 of docs/method.md where image and ground truth are transformed alike. The letterboxed square
 turns about its centre, what leaves it is lost; the native image is padded to a square for it, and compared at that
 size. As padding takes part, the F1 of `identity` can differ a little from that of the evaluation: the rows are to be
 compared with each other.
@@ -69,7 +69,7 @@ def robustness(
     The model must be in evaluation mode; it is used on the device where it lies. Heat maps are thresholded for their
     consistency at `threshold`.
     """
-    total = dict.fromkeys(TRANSFORMATIONS, Robustness.zero())
+    total: dict[str, Robustness] = dict.fromkeys(TRANSFORMATIONS, Robustness.zero())
     for split in splits:
         with tqdm(total=len(split), desc=f"{split.dataset}, robustness", unit="image", leave=False) as bar:
             for start in range(0, len(split), batch):
@@ -87,19 +87,20 @@ def robustness(
 
 def framed(mask: np.ndarray) -> np.ndarray:
     """bool [height, width] -> bool [N, N]: a native mask in the middle of a square of the longer side, N."""
-    return Letterbox(*mask.shape, max(mask.shape)).placed(mask)
+    height, width = mask.shape
+    return Letterbox(height, width, max(height, width)).placed(mask)
 
 
 def robust_counts(
     model: CLIPSym, images: torch.Tensor, truths: list[np.ndarray], degrees: Sequence[float]
 ) -> dict[str, F1Counts]:
     """By transformation, the counts of a batch, images [B, 3, S, S] and for each its truth, bool [N, N]."""
-    counts = {}
+    counts: dict[str, F1Counts] = {}
     for name in TRANSFORMATIONS:
         squares = model(transformed(images, name, degrees)).sigmoid().float().cpu()[:, 0]
         counts[name] = F1Counts.zero()
         for square, truth, angle in zip(squares, truths, degrees):
-            heat_map = Letterbox(*truth.shape, len(square)).native(square).numpy()
+            heat_map = Letterbox(len(truth), len(truth), len(square)).native(square).numpy()
             counts[name] += count(heat_map, transformed_mask(truth, name, angle))
     return counts
 
@@ -109,7 +110,8 @@ def consistency(
 ) -> dict[str, ConsistencySums]:
     """By transformation, how far a function from maps [B, C, h, w] to logits [B, 1, H, H] commutes with it."""
     maps = [part * disc(part.shape[-1]).to(part) for part in maps]
-    straight, sums = function(maps).sigmoid().float(), {}
+    straight = function(maps).sigmoid().float()
+    sums: dict[str, ConsistencySums] = {}
     region = disc(straight.shape[-1], margin).numpy()
     for name in TRANSFORMATIONS:
         first, second = straight, transformed(straight, name, degrees)

@@ -1,4 +1,4 @@
-"""The transformations of the robustness study (METHOD section 7), about the centre of a square.
+"""The transformations of the robustness study (docs/method.md, Robustness), about the centre of a square.
 
 `rotation` turns each image by an angle of its own, anticlockwise as seen on the screen; `quarter_turn` turns by 90
 degrees, `flip` exchanges left and right; `identity` is what the others are held against.

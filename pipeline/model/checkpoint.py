@@ -1,40 +1,141 @@
-"""Trained models as safetensors files: weights and text embeddings, and in the header all that made them."""
+"""Trained models as safetensors files: weights and text embeddings, and in the header all that loading needs.
+
+A checkpoint outlives the program that made it. Its header says the version of its form, and holds of the parameters
+those that the model is made of; all the others are kept as information, and never looked at. Who adds an entry, or a
+key to TowerParams or DecoderParams, states below what the checkpoints that lack it were made with, and raises FORMAT
+where older programs would load a model wrongly without it.
+
+Format 1 had all of params.yaml in the header in place of these entries, and no version.
+"""
 
 import hashlib
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import CheckpointError
-from pipeline.model.backbones.catalogue import build_image_tower
-from pipeline.model.backbones.fused import fused_tower
-from pipeline.model.backbones.weights import brief, unusable
-from pipeline.model.clipsym import CLIPSym
-from pipeline.model.decoder import Decoder
-from pipeline.model.record import RECORD, ModelRecord, load_record
-from pipeline.params import Params
+from pipeline.model.backbones.catalogue import ImageTower, brief, random_image_tower, unusable
+from pipeline.model.clipsym import CLIPSym, build_model
+from pipeline.params import DecoderParams, Params, TowerParams
+from pipeline.params.choices import Precision, Task
+from pipeline.params.values import InputSize
 from pipeline.runtime.files import atomic_file
 
+RECORD = "record"  # the header's entry
+FORMAT = 2  # the version that is written
+# Of a catalogue entry, and of `decoder`, in format 1:
+FORMAT_1_TOWERS = "family", "model", "pretrained", "input_size", "blocks", "normalisation"
+FORMAT_1_DECODER = "upsampler", "group", "layers", "width"
 
-def build_model(
-    params: Params, prompts: list[str], text_embeddings: torch.Tensor | None, pretrained: bool, portable: bool = False
-) -> CLIPSym:
-    """The model of these parameters; `pretrained=False` leaves the image tower random, for weights to be loaded."""
-    tower = fused_tower(params.chosen) if portable else build_image_tower(params.chosen, pretrained)
-    decoder = Decoder(
-        tower.widths,
-        None if text_embeddings is None else text_embeddings.shape[1],
-        max(1, len(prompts)),
-        params.decoder.width,
-        params.decoder.upsampler,
-        params.decoder.group,
-        params.decoder.layers,
-        portable,
-    )
-    return CLIPSym(tower, decoder, text_embeddings, "fp32" if portable else params.train.precision)
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]  # NaN is none
+Flag = Annotated[bool, Field(strict=True)]
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The header's entries. A default is what a checkpoint that lacks the entry was made with.
+
+    `task`; `backbone`: its name in the catalogue; `towers`, `decoder`: the parameters of these parts; `prompts`: the M
+    prompts, and their `prompt_kind`; `precision`: of the products, in training and in use; `epoch`: the one that the
+    weights are of; `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best for pixels
+    on its validation images; `portable`: whether the weights are those of plain convolutions; `views`: how detection
+    looks at a picture, input size in pixels and whether mirrored; none: at the towers' size, as it is and mirrored;
+    `detection_threshold`: the best score of axes or centres on the validation images; None: not known; `params`: all
+    parameters of the run that trained it, as information; `checksum`: of the file; empty: there is none.
+    """
+
+    task: Task
+    backbone: str
+    towers: TowerParams
+    decoder: DecoderParams
+    prompts: list[str]
+    prompt_kind: str
+    precision: Precision
+    epoch: Annotated[int, Field(ge=0, lt=2**53, strict=True)]
+    validation_f1: Fraction
+    thresholds: Annotated[dict[str, Fraction], Field(min_length=1)]
+    portable: Flag = False  # the first checkpoints were all as they had been trained
+    views: tuple[tuple[InputSize, Flag], ...] = ()  # before views, detection looked as it does without any
+    detection_threshold: Fraction | None = None  # before there was one, none was looked for
+    params: dict[str, Any] = field(default_factory=dict)  # the released code's checkpoints do not tell them
+    checksum: str = field(default="", compare=False)  # the first were written without
+
+    @classmethod
+    def of(
+        cls, params: Params, prompts: list[str], epoch: int, validation_f1: float, thresholds: dict[str, float]
+    ) -> "ModelRecord":
+        """The record of a model that was trained with these parameters."""
+        known = params.model_dump(mode="json")
+        known["backbones"] = {params.backbone: known["backbones"][params.backbone]}
+        towers = TowerParams.model_validate(params.chosen.model_dump(include=set(TowerParams.model_fields)))
+        return cls(
+            params.task, params.backbone, towers, params.decoder, prompts, params.prompts.kind, params.train.precision,
+            epoch, validation_f1, thresholds, params=known,
+        )  # fmt: skip
+
+
+def load_record(path: Path) -> ModelRecord:
+    """The record in a checkpoint's header. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it")
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.metadata() or {}
+        fields = json.loads(header[RECORD], parse_constant=_no_number) if RECORD in header else None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this project: {error}") from None
+    if not isinstance(fields, dict):
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this project: its header has no `record` of a model and its prompts; weights "
+            f"for a backbone are named in params.yaml, backbones.NAME.weights"
+        )
+    version = fields.get("format", 1)
+    if type(version) is not int or version < 1:
+        raise CheckpointError(f"{path}: not a checkpoint of this project: format {version!r}; expected a whole number")
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path}: made by a newer version of this program: format {version}, and this one knows those up to "
+            f"{FORMAT}; update this program to load it"
+        )
+    try:
+        return TypeAdapter(ModelRecord).validate_python(_of_format_1(fields) if version == 1 else fields)
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this project: {_faults(error)}") from None
+    except (KeyError, TypeError) as error:  # what a record of format 1 lacks, or has in another form
+        raise CheckpointError(f"{path}: not a checkpoint of this project: its parameters lack {error}") from None
+
+
+def _of_format_1(fields: dict) -> dict:
+    """The entries of today in a record that holds all of params.yaml. Raises KeyError and TypeError for others."""
+    params, portable, thresholds = fields["params"], fields.get("portable", False), fields["thresholds"]
+    entry = params["backbones"][params["backbone"]]
+    found = {
+        "task": params["task"],
+        "backbone": params["backbone"],
+        "towers": {key: entry[key] for key in FORMAT_1_TOWERS},
+        "decoder": {key: params["decoder"][key] for key in FORMAT_1_DECODER},
+        "prompt_kind": params["prompts"]["kind"],
+        "precision": "fp32" if portable else params["train"]["precision"],
+    }
+    if "detection" in thresholds:  # where the weights that are shipped keep it
+        found["detection_threshold"] = thresholds["detection"]
+    return found | fields
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"its header holds {text}")
+
+
+def _faults(error: ValidationError) -> str:
+    """The first few keys that are wrong, in one line."""
+    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+    return "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
 
 
 def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
@@ -44,7 +145,8 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
     """
     tensors = {name: value for name, value in model.state_dict().items() if not name.startswith("text_tower.")}
     state = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    fields = {**vars(record), "params": record.params.model_dump(mode="json"), "checksum": ""}
+    parts = {"towers": record.towers.model_dump(mode="json"), "decoder": record.decoder.model_dump(mode="json")}
+    fields = {"format": FORMAT, **vars(record), **parts, "checksum": ""}
     fields["checksum"] = _checksum(state, fields)
     with atomic_file(path) as part:  # one entry: safetensors writes several in a random order
         save_file(state, part, metadata={RECORD: json.dumps(fields, allow_nan=False)})
@@ -57,15 +159,16 @@ def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     state = load_file(path)
     text = state.get("text_embeddings")
     text = None if text is None else torch.empty(text.shape)  # filled below, as float32 like all the rest
-    reduction, width = state.get("decoder.reduces.0.weight"), record.params.decoder.width
+    reduction, width = state.get("decoder.reduces.0.weight"), record.decoder.width
     if reduction is None or len(reduction) != width:  # before a decoder is made that may not fit into the memory
         raise CheckpointError(f"{path}: its weights are of another model: they hold no decoder of width {width}")
-    if text is not None and (text.ndim != 2 or len(text) != len(record.prompts)):
+    embedded = [] if text is None else list(text.shape)
+    if len(record.prompts) != (embedded or [0])[0] or len(embedded) not in (0, 2):
         raise CheckpointError(
-            f"{path}: its weights are of another model: {len(record.prompts)} prompts, embeddings of {list(text.shape)}"
+            f"{path}: its weights are of another model: {len(record.prompts)} prompts, embeddings of {embedded}"
         )
     try:
-        model = build_model(record.params, record.prompts, text, pretrained=False, portable=record.portable)
+        model = build_model(_random_tower(record), text, record.decoder, record.precision, record.portable)
     except Exception as error:  # whatever the libraries make of parameters that fit no model
         raise CheckpointError(f"{path}: no model can be made of its parameters: {brief(error)}") from None
     _fill(model, state, path)
@@ -90,6 +193,14 @@ def require_whole(path: Path) -> None:
         raise CheckpointError(f"{path}: damaged: {error}") from None
 
 
+def _random_tower(record: ModelRecord) -> ImageTower:
+    if not record.portable:
+        return random_image_tower(record.towers)
+    from pipeline.model.backbones.lite import fused_tower  # here: the only family with a portable form
+
+    return fused_tower(record.towers)
+
+
 def _fill(model: CLIPSym, state: dict[str, torch.Tensor], path: Path) -> None:
     if fault := unusable(state, model):
         raise CheckpointError(f"{path}: {fault}")
@@ -104,7 +215,7 @@ def _checksum(state: dict[str, torch.Tensor], fields: dict) -> str:
     found = hashlib.sha256(json.dumps(fields | {"checksum": ""}).encode())
     for name, tensor in sorted(state.items()):
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.model.upsampler import LiftedUpsampler
+from pipeline.model.clipsym import LiftedUpsampler
 from pipeline.params.choices import Group
 
 with warnings.catch_warnings():
@@ -28,6 +28,9 @@ class SteerableConv(nn.Module):
     the expanded filter in evaluation mode, so that checkpoints of one mode fail in the other. Here the filter is
     expanded from the weights when they have changed since the last call, and always when gradients are wanted.
     """
+
+    basis: torch.Tensor
+    bias_expansion: torch.Tensor
 
     def __init__(self, in_type: enn.FieldType, out_type: enn.FieldType) -> None:
         super().__init__()

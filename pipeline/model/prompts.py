@@ -22,7 +22,7 @@ RELEASED_SEED = 41  # the default of the released code's --seed
 def chosen(params: PromptParams, seed: int) -> list[str]:
     """The M prompts that the parameters ask for. Raises ParamsError."""
     if params.kind == "file":
-        return read_prompts(params.file, "prompts.file")
+        return read_prompts(params.file, "prompts.file")  # type: ignore[arg-type]  # load_params asks for one
     vocabulary = []
     if params.kind in ("sapg", "released", "objects_25"):
         vocabulary = read_vocabulary(params.vocabulary, distinct=params.kind != "released")
@@ -50,8 +50,8 @@ def draw(kind: PromptKind, count: int, words: int, vocabulary: list[str], seed: 
     if words > len(vocabulary):
         raise ParamsError(f"a prompt of {words} different words needs as many; the vocabulary has {len(vocabulary)}")
     if kind == "released":  # what DataFrame.sample does after numpy.random.seed
-        generator = np.random.RandomState(RELEASED_SEED)
-        drawn = (generator.choice(len(vocabulary), words, replace=False) for _ in range(count))
+        released = np.random.RandomState(RELEASED_SEED)
+        drawn = (released.choice(len(vocabulary), words, replace=False) for _ in range(count))
         return [" ".join(vocabulary[number] for number in numbers) for numbers in drawn]
     generator = np.random.default_rng(seed)
     return [" ".join(generator.choice(vocabulary, words, replace=False)) for _ in range(count)]

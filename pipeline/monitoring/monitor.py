@@ -2,6 +2,7 @@
 images. It changes nothing of what comes of the training.
 """
 
+import logging
 import resource
 import sys
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from pipeline.figures.pictures import contact_sheet, overlay
 from pipeline.model.clipsym import CLIPSym
 from pipeline.scoring.f1 import heat_maps
 
+logger = logging.getLogger(__name__)
 SHOWN = 4  # validation images drawn of each data set
 ROOM = 2**20  # bytes; more than what an epoch adds to the logs at once
 
@@ -37,7 +39,8 @@ class Progress:
     """
 
     def __init__(self, epochs: int, shown: bool) -> None:
-        self._epochs, self._quiet = epochs, {} if shown else {"disable": True}  # else TQDM_DISABLE decides
+        self._epochs = epochs
+        self._quiet: dict[str, Any] = {} if shown else {"disable": True}  # else TQDM_DISABLE decides
         self._images, self._seconds, self._waited = 0, 0.0, 0.0
 
     @contextmanager
@@ -69,7 +72,7 @@ class Progress:
             return ""
         return (
             f"{self._images / self._seconds:.1f} images/s; {self._waited / self._seconds:.0%} of the time went into "
-            f"waiting for data; peak memory of a process: {_peak_memory(device) / 1e9:.2f} GB\n"
+            f"waiting for data; peak memory of a process: {_peak_memory(device) / 1e9:.2f} GB"
         )
 
     def _waited_for(self, parts: Iterable[Part]) -> Generator[Part, None, None]:
@@ -94,7 +97,8 @@ class Monitor:
     """
 
     def __init__(self, live: Live, logs: Path, history: Sequence[dict[str, float]]) -> None:
-        self._live, self._logs, self._board = live, logs, None
+        self._live, self._logs = live, logs
+        self._board: SummaryWriter | None = None
         for figures in history:
             self._log(figures)
         self._write_logs(lambda: self._open(len(history) + 1))
@@ -103,7 +107,7 @@ class Monitor:
         """Add an epoch's figures, in a fixed order, to both."""
         self._log(figures)
         if self._board:
-            self._write_logs(lambda: self._add_to_board(number, figures))
+            self._write_logs(partial(self._add_to_board, self._board, number, figures))
 
     def draw(self, number: int, model: CLIPSym, validation: Sequence[PackedSplit], batch: int) -> None:
         """Draw some validation images, always the same, with their truth and the model's heat maps."""
@@ -116,7 +120,7 @@ class Monitor:
                 for k, heat_map in heat_maps(model, few, batch, "overlays")
             ]
             sheet = contact_sheet(drawn, height=200, width=1200)
-            self._write_logs(partial(self._show, number, split.dataset, sheet))
+            self._write_logs(partial(self._show, self._board, number, split.dataset, sheet))
 
     def close(self) -> None:
         """Write what TensorBoard's log still holds back."""
@@ -131,14 +135,14 @@ class Monitor:
     def _open(self, first: int) -> None:
         self._board = SummaryWriter(str(self._logs), purge_step=first)
 
-    def _add_to_board(self, number: int, figures: dict[str, float]) -> None:
+    def _add_to_board(self, board: SummaryWriter, number: int, figures: dict[str, float]) -> None:
         for name, value in figures.items():
-            self._board.add_scalar(name, value, number)
-        self._board.flush()
+            board.add_scalar(name, value, number)
+        board.flush()
 
-    def _show(self, number: int, dataset: str, sheet: Image.Image) -> None:
+    def _show(self, board: SummaryWriter, number: int, dataset: str, sheet: Image.Image) -> None:
         sheet.save(self._logs / f"{dataset}-epoch-{number:04}.jpg")
-        self._board.add_image(f"validation/{dataset}", np.asarray(sheet), number, dataformats="HWC")
+        board.add_image(f"validation/{dataset}", np.asarray(sheet), number, dataformats="HWC")
 
     def _write_logs(self, write: Callable[[], None]) -> None:
         """Write to `logs`, and no more after an error of the system, such as a full disk."""
@@ -149,7 +153,7 @@ class Monitor:
             write()
         except OSError as error:
             self._board = None
-            print(f"{self._logs}: cannot be written ({error}); the training goes on without it", file=sys.stderr)
+            logger.warning("%s: cannot be written (%s); the training goes on without it", self._logs, error)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pipeline.params.schema import (
     Params,
     PresetParams,
     PromptParams,
+    TowerParams,
     TrainParams,
     load_params,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "Params",
     "PresetParams",
     "PromptParams",
+    "TowerParams",
     "TrainParams",
     "changed",
     "load_params",

@@ -7,9 +7,10 @@ import difflib
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import ParamsError
@@ -47,17 +48,22 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class BackboneParams(_Section):
-    """One entry of the catalogue of backbones."""
+class TowerParams(_Section):
+    """What the towers of a backbone are. Checkpoints hold these keys: see pipeline.model.checkpoint for new ones."""
 
     family: Literal["lite", "open_clip"]
     model: Text
     pretrained: Text
-    weights: File
     input_size: InputSize
     blocks: Annotated[tuple[Count, ...], Field(min_length=3, max_length=3)]
-    frozen: Annotated[int, Field(ge=0, strict=True)]
     normalisation: Literal["released", "own"]
+
+
+class BackboneParams(TowerParams):
+    """One entry of the catalogue of backbones: its towers, where their weights are, and how they learn."""
+
+    weights: File
+    frozen: Annotated[int, Field(ge=0, strict=True)]
     tower_lr: Annotated[Number, Field(gt=0)]
     decoder_lr: Annotated[Number, Field(gt=0)]
 
@@ -111,7 +117,7 @@ class PromptParams(_Section):
 
 
 class DecoderParams(_Section):
-    """The decoder's shape."""
+    """The decoder's shape. Checkpoints hold these keys, too."""
 
     upsampler: UpsamplerKind
     group: Group
@@ -279,7 +285,7 @@ def _cross_checks(params: Params) -> list[str]:
     return faults
 
 
-def _line(path: Path, fault: dict) -> str:
+def _line(path: Path, fault: ErrorDetails) -> str:
     """One line on a fault that pydantic found."""
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
@@ -292,7 +298,7 @@ def _line(path: Path, fault: dict) -> str:
 
 def _siblings(location: tuple) -> list[str]:
     """The keys allowed beside the one at `location`."""
-    section = Params
+    section: Any = Params
     for part in location[:-1]:
         field = section.model_fields.get(part)
         section = field.annotation if field and part != "backbones" else BackboneParams

@@ -1,6 +1,7 @@
 """Metrics of two versions of the project side by side: which are missing, which F1 fell."""
 
 import math
+from typing import Any
 
 F1 = ("max_f1", "f1_at_validation_threshold")  # how their keys end, other than those of the baselines
 ROUNDING = 1e-9  # of a difference between two F1
@@ -24,15 +25,15 @@ def failures(old: dict, new: dict, target: str, max_drop: float) -> list[str]:
         before, after = flatten(before), flatten(after)
         for key, (was, now) in missing(before, after).items():
             found.append(f"`{file}` `{key}`: {was} at {target}, {now} here")
-        for key, (was, now) in fallen(before, after, max_drop).items():
-            lost = f"{100 * (was - now):.2f} points lost, {max_drop} allowed"
-            found.append(f"`{file}` `{key}` fell from {100 * was:.2f} to {100 * now:.2f}: {lost}")
+        for key, (high, low) in fallen(before, after, max_drop).items():
+            lost = f"{100 * (high - low):.2f} points lost, {max_drop} allowed"
+            found.append(f"`{file}` `{key}` fell from {100 * high:.2f} to {100 * low:.2f}: {lost}")
     return found
 
 
-def flatten(metrics: dict, prefix: str = "") -> dict[str, object]:
+def flatten(metrics: dict, prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} as {"a.b": 1}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in metrics.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

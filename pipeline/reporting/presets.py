@@ -3,7 +3,6 @@
 A preset varies some keys of params.yaml and runs each combination, a cell, with several seeds.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -26,7 +25,7 @@ COLUMNS = {
 
 def cell_names(matrix: Mapping[str, str], presets: PresetParams) -> list[str]:
     """The names that DVC gives the cells of a matrix, whose axes are `${presets.KEY}` of params.yaml."""
-    keys = [re.fullmatch(r"\$\{presets\.(\w+)\}", axis)[1] for axis in matrix.values()]
+    keys = [axis.removeprefix("${presets.").removesuffix("}") for axis in matrix.values()]
     axes = [map(str, getattr(presets, key)) for key in keys]
     return ["-".join(values) for values in product(*axes)]
 

@@ -1,76 +1,96 @@
-"""Published figures: F1 in per cent on the real test sets (METHOD section 9)."""
+"""Published figures. Each is written once, here; docs/method.md ("Published figures") shows the same tables.
+
+Source: CLIPSym (arXiv 2508.14197). Its own F1 on DENDI and that with MetaCLIP were read in the paper. All others, those
+of PMCNet (ICCV 2021) and EquiSym (CVPR 2022) too, were read in two independent notes on the paper, which agree.
+"""
 
 import pandas as pd
 
-# Published F1 on the real test sets; None where no figure is known. All but CLIPSym's own on DENDI and MetaCLIP's are
-# taken from papers that cite them.
-PUBLISHED = pd.DataFrame(
+CLIPSYM, METACLIP = "CLIPSym", "CLIPSym, MetaCLIP"
+NO_TEXT, PLAIN = "CLIPSym, no text", "CLIPSym, plain upsampler"
+
+# F1 in per cent on the real test sets; None where no figure is known.
+_FIGURES = pd.DataFrame(
     [
         ("PMCNet", 53.8, None, 40.8, 30.5, 33.8),
         ("EquiSym", 61.7, 22.0, 48.2, 37.7, 41.1),
-        ("CLIPSym", 66.5, 25.1, 51.8, 39.5, 42.8),
-        ("CLIPSym, MetaCLIP", 66.7, None, None, None, None),
-        ("CLIPSym, no text", 63.7, 17.7, None, None, None),
-        ("CLIPSym, plain upsampler", 62.9, 24.2, None, None, None),
+        (CLIPSYM, 66.5, 25.1, 51.8, 39.5, 42.8),
+        (METACLIP, 66.7, None, None, None, None),
+        (NO_TEXT, 63.7, 17.7, None, None, None),
+        (PLAIN, 62.9, 24.2, None, None, None),
+        ("from scratch", 32.1, None, None, None, None),
+        ("prompt: reflection axis", 64.4, None, None, None, None),
+        ("prompt: symmetry axes in the image", 64.8, None, None, None, None),
+        ("one prompt of 25 objects", 65.8, None, None, None, None),
+        ("M = 25, K = 1", 65.3, None, None, None, None),
+        ("M = 25, K = 16", 65.9, None, None, None, None),
+        ("M = 50, K = 4", 65.4, None, None, None, None),
+        ("no tower trained", 59.4, None, None, None, None),
+        ("text tower trained", 58.9, None, None, None, None),
+        ("image tower trained", 65.3, None, None, None, None),
     ],
     columns=["method", "dendi reflection", "dendi rotation", "sdrw reflection", "ldrs reflection", "mixed reflection"],
 ).set_index("method")
 
-# Published F1 in per cent on the real DENDI, of a ViT-B/16 (METHOD section 9), by preset, task and the values
-# of all keys that its cells set but the seed, in their order.
-PUBLISHED_CELLS = {
+PUBLISHED = _FIGURES.loc[:PLAIN]  # the methods that the report lists
+ABLATIONS = _FIGURES.loc["from scratch":, "dendi reflection"]  # of CLIPSym, each with one change
+
+# On DENDI's axes, images and truth turned by up to 45 degrees: F1 in per cent, and consistency, lower is better.
+TURNED = pd.DataFrame(
+    [("PMCNet", 52.2, 0.417), ("EquiSym", 57.1, 0.244), (PLAIN, 58.3, 0.093), (CLIPSYM, 59.7, 0.082)],
+    columns=["method", "F1", "consistency"],
+).set_index("method")
+
+# Preset -> the values of all keys that its cells set but the seed, in their order -> the method that they make.
+_METHODS: dict[str, dict[tuple, str]] = {
     "grid": {
-        "reflection": {
-            ("clip", "sapg", "equivariant"): 66.5,
-            ("clip", "none", "equivariant"): 63.7,
-            ("clip", "sapg", "plain"): 62.9,
-            ("metaclip", "sapg", "equivariant"): 66.7,
-        },
-        "rotation": {
-            ("clip", "sapg", "equivariant"): 25.1,
-            ("clip", "none", "equivariant"): 17.7,
-            ("clip", "sapg", "plain"): 24.2,
-        },
+        ("clip", "sapg", "equivariant"): CLIPSYM,
+        ("clip", "none", "equivariant"): NO_TEXT,
+        ("clip", "sapg", "plain"): PLAIN,
+        ("metaclip", "sapg", "equivariant"): METACLIP,
     },
-    "pretraining": {
-        "reflection": {("clip",): 66.5, ("metaclip",): 66.7, ("vit_scratch",): 32.1},
-        "rotation": {("clip",): 25.1},
-    },
+    "pretraining": {("clip",): CLIPSYM, ("metaclip",): METACLIP, ("vit_scratch",): "from scratch"},
     "prompts": {
-        "reflection": {
-            ("sapg",): 66.5,
-            ("reflection_axis",): 64.4,
-            ("symmetry_axes",): 64.8,
-            ("objects_25",): 65.8,
-            ("none",): 63.7,
-        },
-        "rotation": {("sapg",): 25.1, ("none",): 17.7},
+        ("sapg",): CLIPSYM,
+        ("reflection_axis",): "prompt: reflection axis",
+        ("symmetry_axes",): "prompt: symmetry axes in the image",
+        ("objects_25",): "one prompt of 25 objects",
+        ("none",): NO_TEXT,
     },
     "prompt_size": {
-        "reflection": {
-            ("sapg", 25, 1): 65.3,
-            ("sapg", 25, 4): 66.5,
-            ("sapg", 25, 16): 65.9,
-            ("sapg", 50, 4): 65.4,
-        }
+        ("sapg", 25, 1): "M = 25, K = 1",
+        ("sapg", 25, 4): CLIPSYM,
+        ("sapg", 25, 16): "M = 25, K = 16",
+        ("sapg", 50, 4): "M = 50, K = 4",
     },
     "encoders": {
-        "reflection": {
-            ("frozen", "frozen"): 59.4,
-            ("frozen", "trained"): 58.9,
-            ("trained", "frozen"): 65.3,
-            ("trained", "trained"): 66.5,
-        }
+        ("frozen", "frozen"): "no tower trained",
+        ("frozen", "trained"): "text tower trained",
+        ("trained", "frozen"): "image tower trained",
+        ("trained", "trained"): CLIPSYM,
     },
-    "upsampler": {
-        "reflection": {("equivariant",): 66.5, ("plain",): 62.9},
-        "rotation": {("equivariant",): 25.1, ("plain",): 24.2},
-    },
-    "group": {"reflection": {("equivariant", "C8"): 66.5}, "rotation": {("equivariant", "C8"): 25.1}},
+    "upsampler": {("equivariant",): CLIPSYM, ("plain",): PLAIN},
+    "group": {("equivariant", "C8"): CLIPSYM},
 }
 
 
 def published(method: str, test_set: str, task: str) -> float | None:
     """The published F1 of a method in per cent; None where none is known."""
     column = f"{test_set} {task}"
-    return PUBLISHED[column].get(method) if column in PUBLISHED else None
+    if method not in _FIGURES.index or column not in _FIGURES or pd.isna(_FIGURES.at[method, column]):
+        return None
+    return float(_FIGURES.at[method, column])
+
+
+# Preset -> task -> values -> F1 in per cent on the real DENDI.
+PUBLISHED_CELLS: dict[str, dict[str, dict[tuple, float]]] = {
+    preset: {
+        task: {
+            values: figure
+            for values, method in methods.items()
+            if (figure := published(method, "dendi", task)) is not None
+        }
+        for task in ("reflection", "rotation")
+    }
+    for preset, methods in _METHODS.items()
+}

@@ -1,14 +1,18 @@
 """The report: one Markdown page with tables and pictures, from what the other stages left."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.figures.tables import to_markdown
-from pipeline.model.record import ModelRecord
 from pipeline.params import Params
 from pipeline.reporting.presets import preset_table, readable
-from pipeline.reporting.published import PUBLISHED
+from pipeline.reporting.published import CLIPSYM, PLAIN, PUBLISHED, TURNED
 from pipeline.reporting.tables import main_table, robustness_table
+
+if TYPE_CHECKING:
+    from pipeline.model.checkpoint import ModelRecord
 
 EMBEDDED_NOTE = (
     "**Not comparable with published figures.** The data are miniature copies, made from photographs of installed "
@@ -19,11 +23,24 @@ PUBLISHED_NOTE = (
     "Comparable with the published column where the backbone is `clip`, the decoder's width 64, the prompts 25 of 4 "
     "words, and the training sets are the paper's: DENDI for DENDI; NYU, LDRS and SDRW for SDRW, LDRS and mixed."
 )
+SCORES_NOTE = (
+    "`max F1` picks the threshold on the test set, as all published tables do; the column beside it takes the "
+    "threshold that was best on validation. `random map` and `centre map` look at no image: smooth noise, and a "
+    "map that falls off from the vertical centre line (rotation: from the centre)."
+)
+ROBUSTNESS_NOTE = (
+    "The images and their truth are turned by up to 45 degrees at random, by a quarter turn, or mirrored. "
+    "`inconsistency` is 1 - F1 between T model(x) and model(T x), both thresholded as on validation; `mean "
+    "difference` is that of their probabilities; 0 is best. The published figures, of the real DENDI under random "
+    "turns and by a formula that was not published: F1 {0[F1]}, consistency {0[consistency]}; with the plain "
+    "upsampler {1[F1]} and {1[consistency]}."
+).format(TURNED.loc[CLIPSYM], TURNED.loc[PLAIN])
+PICTURES = ("gallery.png", "pr.png")  # of each test set, made by its evaluation
 
 
 def write_report(
     params: Params,
-    record: ModelRecord,
+    record: "ModelRecord",
     summaries: dict[str, dict[str, dict]],
     transformed: dict[str, dict[str, float | None]],
     cells: list[dict],
@@ -44,38 +61,51 @@ def write_report(
     (folder / "f1.md").write_text(to_markdown(scores) + "\n")
     parts = [
         f"# CLIPSym: {params.task} on {params.data} data",
-        f"Backbone `{params.backbone}` at {params.chosen.input_size} px, prompts `{params.prompts.kind}` "
-        f"({len(record.prompts)}), {params.decoder.upsampler} upsampler ({params.decoder.group}), decoder width "
-        f"{params.decoder.width}. Best epoch {record.epoch} of {params.train.epochs}, validation F1 "
-        f"{100 * record.validation_f1:.1f} (mean over data sets).",
+        _model(params, record),
         "## F1 by test set, in per cent",
         to_markdown(scores),
         PUBLISHED_NOTE if comparable else EMBEDDED_NOTE,
-        "`max F1` picks the threshold on the test set, as all published tables do; the column beside it takes the "
-        "threshold that was best on validation. `random map` and `centre map` look at no image: smooth noise, and a "
-        "map that falls off from the vertical centre line (rotation: from the centre).",
+        SCORES_NOTE,
         "## Prompts",
         "\n".join(f"- {prompt}" for prompt in record.prompts) or "none",
         "## Ablation on DENDI, in per cent",
         to_markdown(readable(grid)),
-        f"Short runs: {params.ablation.epochs} epochs at {params.ablation.input_size} px, one seed, so that small "
-        "differences mean nothing. The columns on turned images are explained under the next heading; here they are "
-        "of some of the test images. `dvc repro ablation/dvc.yaml` runs the ablations of the paper with several seeds.",
+        _ablation_note(params),
         "## Robustness and consistency, in per cent",
         to_markdown(robustness_table(transformed)),
-        "The images and their truth are turned by up to 45 degrees at random, by a quarter turn, or mirrored. "
-        "`inconsistency` is 1 - F1 between T model(x) and model(T x), both thresholded as on validation; `mean "
-        "difference` is that of their probabilities; 0 is best. The published figures, of the real DENDI under random "
-        "turns and by a formula that was not published: F1 59.7, consistency 0.082; with the plain upsampler 58.3 and "
-        "0.093.",
+        ROBUSTNESS_NOTE,
         "## Published figures, in per cent",
         to_markdown(PUBLISHED.reset_index()),
-        "## What the model sees",
-        "Left: the photograph with the truth in green. Right: the heat map over it.",
+        *_pictures(scores["test set"], evaluation, folder),
     ]
-    for test_set in scores["test set"]:
-        for picture in ("gallery.png", "pr.png"):
-            shutil.copyfile(evaluation / test_set / picture, folder / f"{test_set}-{picture}")
-        parts.append(f"### {test_set}\n\n![overlays of {test_set}]({test_set}-gallery.png)\n\n"
-                     f"![precision and recall of {test_set}]({test_set}-pr.png)")  # fmt: skip
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+
+
+def _model(params: Params, record: "ModelRecord") -> str:
+    return (
+        f"Backbone `{params.backbone}` at {params.chosen.input_size} px, prompts `{params.prompts.kind}` "
+        f"({len(record.prompts)}), {params.decoder.upsampler} upsampler ({params.decoder.group}), decoder width "
+        f"{params.decoder.width}. Best epoch {record.epoch} of {params.train.epochs}, validation F1 "
+        f"{100 * record.validation_f1:.1f} (mean over data sets)."
+    )
+
+
+def _ablation_note(params: Params) -> str:
+    return (
+        f"Short runs: {params.ablation.epochs} epochs at {params.ablation.input_size} px, one seed, so that small "
+        "differences mean nothing. The columns on turned images are explained under the next heading; here they are "
+        "of some of the test images. `dvc repro ablation/dvc.yaml` runs the ablations of the paper with several seeds."
+    )
+
+
+def _pictures(test_sets: Iterable[str], evaluation: Path, folder: Path) -> list[str]:
+    """Copy the pictures of each test set; the Markdown that shows them."""
+    parts = ["## What the model sees", "Left: the photograph with the truth in green. Right: the heat map over it."]
+    for test_set in test_sets:
+        for picture in PICTURES:
+            shutil.copyfile(evaluation / test_set / picture, folder / f"{test_set}-{picture}")
+        gallery, curve = (f"{test_set}-{picture}" for picture in PICTURES)
+        parts.append(
+            f"### {test_set}\n\n![overlays of {test_set}]({gallery})\n\n![precision and recall of {test_set}]({curve})"
+        )
+    return parts

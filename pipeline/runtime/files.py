@@ -5,6 +5,7 @@ would change with it. It is replaced.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def locked(path: Path, deed: str = "makes the same", wait: bool = True) -> Itera
         message = f"process {_owner(file)} {deed} just now ({path})"
         if not wait:
             raise CheckpointError(f"{message}; run the same command again after its end") from None
-        print(f"{message}; waiting for its end", flush=True)
+        logger.info("%s; waiting for its end", message)
         lock.acquire()
     try:
         file.write_text(str(os.getpid()))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 
@@ -26,7 +27,8 @@ def stop_request() -> Iterator[StopRequest]:
 
     Signals reach a program's main thread only, so that elsewhere nothing changes.
     """
-    request, before = StopRequest(), {}
+    request = StopRequest()
+    before: dict[int, Any] = {}
 
     def note(number: int, frame: object) -> None:
         request.signal = number
@@ -84,7 +86,7 @@ def _starter(stage: str) -> int | None:
         process = psutil.Process().parent()
         while process and _stage_of(process) == stage:
             process = process.parent()
-        return process and process.pid
+        return process.pid if process else None
     except psutil.NoSuchProcess:  # one of them has ended just now
         return None
 

@@ -1,6 +1,6 @@
 """How far two heat maps of one image, model(T x) and T model(x), are apart: sums that add up over a data set.
 
-The paper's formula is not known (METHOD section 7). Of the two figures here the first compares probabilities, the
+The paper's formula is not known (docs/method.md, Robustness). The first figure here compares probabilities, the
 second what a threshold makes of them, by the measure of the F1 tables. Both are symmetric and 0 for equal maps.
 """
 

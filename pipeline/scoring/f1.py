@@ -1,4 +1,4 @@
-"""The F1 of every CLIPSym table (METHOD section 7): integer counts that add up over a data set.
+"""The F1 of every CLIPSym table (docs/method.md, F1): integer counts that add up over a data set.
 
 Prediction and ground truth are both dilated by a disc of 5 pixels. Dilation by a fixed disc commutes with
 thresholding, so that one grey-scale dilation, of how many thresholds each pixel passes, and one histogram give the
@@ -7,6 +7,7 @@ counts at all thresholds exactly.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def heat_maps(
     that every image stays in the same company, and its heat map the same to the last bit.
     """
     starts = range(0, len(split), batch)[shard.rank :: shard.world_size]
-    quiet = {"disable": True} if shard.rank else {}  # else TQDM_DISABLE decides
+    quiet: dict[str, Any] = {"disable": True} if shard.rank else {}  # else TQDM_DISABLE decides
     total = sum(min(batch, len(split) - start) for start in starts)
     with tqdm(total=total, desc=description, unit="image", leave=False, **quiet) as bar:
         for start in starts:

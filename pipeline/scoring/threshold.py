@@ -6,8 +6,10 @@ matched with annotated ones as in the SDRW competition (docs/method.md, Axes).
 Coordinates: x right, y down, pixels.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from pipeline.detection.axes import DetectedAxis, DetectedCentre, find_axes, fin
 from pipeline.model.clipsym import CLIPSym
 from pipeline.params.choices import Task
 
+logger = logging.getLogger(__name__)
 MOST = 200  # images looked at; more would hardly move the threshold
 ANGLE = 10.0  # degrees
 DISTANCE = 0.2  # of the shorter of the two segments, from the middle of the found one to the marked one
@@ -52,9 +55,9 @@ def best_detection_threshold(images: Iterable[tuple[Annotation, np.ndarray]], ta
     number = sum(len(truth) for _, truth, _ in pairs)
     what = f"{number} {'axes' if task == 'reflection' else 'centres'} marked in {len(pairs)} validation images"
     if not f1:
-        print(f"of the {what} none is found: no threshold for detection")
+        logger.info("of the %s none is found: no threshold for detection", what)
         return None
-    print(f"of the {what} those with a score of {threshold:.3f} are found with F1 {f1:.3f}")
+    logger.info("of the %s those with a score of %.3f are found with F1 %.3f", what, threshold, f1)
     return threshold
 
 
@@ -100,8 +103,9 @@ def best_threshold(pairs: Sequence[Pair]) -> tuple[float, float]:
     for found, marked, side in pairs:
         right = np.array([[_is_right(f, m, side) for m in marked] for f in found], bool)
         right = right.reshape(len(found), len(marked))  # also where nothing was found or is marked
-        rows += [(f.score, not right[number].any()) for number, f in enumerate(found)]
-        scores = np.array([f.score for f in found])
+        levels = [f.score for f in found]
+        rows += [(level, not right[number].any()) for number, level in enumerate(levels)]
+        scores = np.array(levels)
         hits += [float(scores[right[:, number]].max(initial=-1.0)) for number in range(len(marked))]
     best = 1.0, 0.0
     for level in sorted({score for score, _ in rows}):
@@ -117,7 +121,7 @@ def ground_truth(annotation: Annotation, task: Task) -> Sequence[ReflectionAxis]
     return annotation.axes if task == "reflection" else annotation.centres
 
 
-def _is_right(found: DetectedAxis | DetectedCentre, marked: ReflectionAxis | RotationCentre, side: float) -> bool:
+def _is_right(found: DetectedAxis | DetectedCentre, marked: Any, side: float) -> bool:
     if isinstance(found, DetectedAxis):
         return axis_is_right(found, marked)
     return math.dist((found.x, found.y), (marked.x, marked.y)) < NEAR * side

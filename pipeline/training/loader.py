@@ -1,4 +1,4 @@
-"""Packed splits -> batches; training batches are augmented (METHOD section 3).
+"""Packed splits -> batches; training batches are augmented (docs/method.md, Augmentation).
 
 Each image's augmentation is drawn from (seed, epoch, index) alone, so that it depends neither on the number of worker
 processes nor on where a training was taken up again.
@@ -115,14 +115,14 @@ def augment(
         image, target = image.rot90(quarters, (1, 2)), np.rot90(target, quarters)
         if tilt:
             image, target = rotate(image[None], tilt, beside=0.5)[0], rotate_nearest(target, tilt)
-        target = torch.from_numpy(scaled(target))[None]
+        shown = torch.from_numpy(scaled(target))[None]
     else:
         maps = torch.cat([image, torch.from_numpy(scaled(target))[None]])
         turned = rotate(maps[None], 90.0 * quarters + tilt)[0]
-        image, target = turned[:3], turned[3:]
+        image, shown = turned[:3], turned[3:]
     if generator.random() < JITTER_SHARE:
         image = _jitter(image, generator)
-    return image, target
+    return image, shown
 
 
 def drawn_turn(generator: np.random.Generator, augmentation: Augmentation) -> tuple[int, float]:

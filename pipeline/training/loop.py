@@ -1,5 +1,6 @@
-"""The training (METHOD section 6), to be read from top to bottom."""
+"""The training (docs/method.md, Training), to be read from top to bottom."""
 
+import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -7,15 +8,15 @@ from dataclasses import replace
 from functools import partial
 from math import ceil, isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.data.packed.split import PackedSplit, TargetSplit
 from pipeline.errors import DataError, Interrupted, TrainingError
-from pipeline.model.checkpoint import load_model
+from pipeline.model.checkpoint import ModelRecord, load_model, load_record
 from pipeline.model.clipsym import CLIPSym
-from pipeline.model.record import ModelRecord, load_record
 from pipeline.monitoring.monitor import Progress, open_monitor
 from pipeline.params import Params
 from pipeline.params.project import project
@@ -29,6 +30,7 @@ from pipeline.training.optimiser import alpha_focal, balanced_alpha, schedule_fa
 from pipeline.training.resume import Checkpoint, fingerprint
 from pipeline.training.state import TrainingState, new_model
 
+logger = logging.getLogger(__name__)
 OVERFIT_STEPS = 100  # an epoch, where only a few batches are to be fitted
 
 
@@ -70,7 +72,8 @@ def train(
         state = TrainingState(fabric, params, model)
         if (saved := fabric.broadcast(checkpoint.load() if first else None)) is not None:
             state.load_state_dict(saved)
-            fabric.print(f"going on in epoch {state.epoch} after step {state.step}, from {checkpoint.folder}")
+            if first:
+                logger.info("going on in epoch %d after step %d, from %s", state.epoch, state.step, checkpoint.folder)
         logs = project() / "logs" / f"{folder.name}-{key}"
         monitor = stack.enter_context(open_monitor(folder / "live", logs, state.history)) if first else None
         progress = Progress(recipe.epochs, shown=first)
@@ -107,15 +110,16 @@ def train(
                 if f1 > state.best_f1:
                     state.best, state.best_f1 = state.epoch, f1
                     if first:
-                        checkpoint.save_best(model, ModelRecord(params, prompts, state.epoch, f1, thresholds))
+                        checkpoint.save_best(model, ModelRecord.of(params, prompts, state.epoch, f1, thresholds))
                 if monitor:
                     monitor.draw(state.epoch, model, validation, recipe.batch)
             if monitor:
                 monitor.add(state.epoch, figures)
             state.end_epoch(figures)
 
-        fabric.print(progress.summary(fabric.device), end="")
         if first:
+            if summary := progress.summary(fabric.device):
+                logger.info(summary)
             if threshold is not None:
                 model, record = load_model(checkpoint.best(state.best))
                 found = threshold(model.to(fabric.device), validation)
@@ -123,7 +127,8 @@ def train(
             checkpoint.deliver(state.best, folder / "model.safetensors")
         fabric.barrier()
     record = load_record(folder / "model.safetensors")
-    fabric.print(f"best epoch {record.epoch}: validation F1 {record.validation_f1:.3f}")
+    if first:
+        logger.info("best epoch %d: validation F1 %.3f", record.epoch, record.validation_f1)
     return record
 
 
@@ -147,7 +152,8 @@ def backward(
             fabric.backward(loss * shard.world_size)  # gradients are averaged over the processes
         total[0] += loss.detach()
     total[1] = stop.signal > 0
-    mean, signals = (fabric.all_reduce(total, reduce_op="sum") if shard.world_size > 1 else total).tolist()
+    summed: Any = fabric.all_reduce(total, reduce_op="sum") if shard.world_size > 1 else total
+    mean, signals = summed.tolist()
     return mean, signals > 0, (images, targets)
 
 

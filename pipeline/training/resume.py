@@ -6,6 +6,7 @@ from what is exactly its own, or starts anew.
 """
 
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -18,14 +19,14 @@ import torch
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.errors import CheckpointError
-from pipeline.model.checkpoint import require_whole, save_model
+from pipeline.model.checkpoint import ModelRecord, require_whole, save_model
 from pipeline.model.clipsym import CLIPSym
-from pipeline.model.record import ModelRecord
 from pipeline.params import Params
 from pipeline.params.project import located, project
 from pipeline.params.values import named_files
 from pipeline.runtime.files import atomic_file, locked
 
+logger = logging.getLogger(__name__)
 STATE, FORMER = "state.pt", "state-former.pt"
 SAVE_EVERY = 60.0  # seconds between two checkpoints
 
@@ -94,11 +95,11 @@ class Checkpoint:
                 faults.append(str(error))
                 continue
             if faults:
-                print(f"{'; '.join(faults)}: going on from the checkpoint before, {path}", flush=True)
+                logger.warning("%s: going on from the checkpoint before, %s", "; ".join(faults), path)
             self._bests, self._whole = [state["best"]], not faults
             return state
         if without:
-            print(f"{'; '.join(faults)}: going on without it, the best of the epochs to come is taken", flush=True)
+            logger.warning("%s: going on without it, the best of the epochs to come is taken", "; ".join(faults))
             return without | {"best": 0, "best_f1": -1.0}
         if faults:
             raise CheckpointError(

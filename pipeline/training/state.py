@@ -1,14 +1,15 @@
 """All that a training changes: what a checkpoint holds."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.model.backbones.catalogue import build_text_tower, embed_prompts
-from pipeline.model.checkpoint import build_model, load_weights
-from pipeline.model.clipsym import CLIPSym
+from pipeline.model.backbones.catalogue import pretrained
+from pipeline.model.checkpoint import load_weights
+from pipeline.model.clipsym import CLIPSym, build_model
 from pipeline.model.prompts import chosen
 from pipeline.params import Params
 from pipeline.params.project import located
@@ -19,13 +20,16 @@ def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     """A model with pretrained towers and a fresh decoder, or with `train.initial`'s weights, and the prompts drawn."""
     torch.manual_seed(params.seed)
     prompts = chosen(params.prompts, params.seed)
-    model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
+    backbone = pretrained(params.chosen)
+    embeddings = backbone.embed(prompts)  # drawn before the image tower, where they are random
+    model = build_model(backbone.image_tower(), embeddings, params.decoder, params.train.precision)
     if params.train.initial:
         load_weights(model, located(params.train.initial))
+    model.image_tower.freeze(params.chosen.frozen)
     if params.train.image_tower == "frozen":
         model.image_tower.requires_grad_(False)
     if params.train.text_tower == "trained" and prompts:  # the ablation's grid may leave them out
-        model.text_tower = build_text_tower(params.chosen, prompts)
+        model.text_tower = backbone.text_tower(prompts)
     return model, prompts
 
 
@@ -76,7 +80,8 @@ class TrainingState:
 
     def evaluated_model(self) -> CLIPSym:
         """The model to be validated and kept, in evaluation mode: the averaged one, if there is one."""
-        return (self.model if self.averaged is None else self.averaged.module).eval()
+        model: Any = self.model if self.averaged is None else self.averaged.module
+        return model.eval()
 
     def end_epoch(self, figures: dict[str, float]) -> None:
         """Turn to the next epoch."""

@@ -19,7 +19,7 @@ from pipeline.application.detector import SHIPPED, Detection, Detector, pixels_o
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import CheckpointError, DataError
 from pipeline.model.checkpoint import load_model
-from pipeline.model.upsampler import line_matrix, spreading_kernel
+from pipeline.model.kernels import line_matrix, spreading_kernel
 from tests.model.test_checkpoint import saved, small_lite, tiny
 
 

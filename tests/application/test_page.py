@@ -266,7 +266,7 @@ def test_ports_that_cannot_be_had():
         for port in (taken.getsockname()[1], 99999):
             with pytest.raises(SystemExit) as end:
                 main(["serve", "--no-browser", "--port", str(port)])
-            assert f"port {port} cannot be had" in end.value.code
+            assert f"port {port} cannot be used" in end.value.code
 
 
 def test_nothing_is_written_beside_the_code():

@@ -110,7 +110,7 @@ def test_equals_released(tmp_path, params, hugging_face, tensors, prefixes):
     assert record.prompts == PROMPTS and record.thresholds == {"released": 0.5}
     plain = "upsample_layer.0.weight" in tensors
     found = {"upsampler": "plain" if plain else "equivariant", "group": "C8", "layers": 2, "width": 16}
-    assert record.params.decoder.model_dump() == found
+    assert record.decoder.model_dump() == found
 
 
 def test_position_embeddings_of_the_input_size_stay(tmp_path, params, state):

@@ -23,8 +23,8 @@ from pipeline.evaluation.robustness import (
     robustness,
 )
 from pipeline.evaluation.transformations import TRANSFORMATIONS, disc, tilt
-from pipeline.model.backbones.catalogue import embed_prompts
-from pipeline.model.checkpoint import build_model
+from pipeline.model.backbones.catalogue import pretrained
+from pipeline.model.clipsym import build_model
 from pipeline.params import load_params
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -165,9 +165,10 @@ def real(kind, group):
     """The tiny model with random weights."""
     entry = PARAMS.backbones["tiny"].model_copy(update={"input_size": SIZE})
     decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": group, "upsampler": kind})
-    params = PARAMS.model_copy(update={"backbone": "tiny", "backbones": {"tiny": entry}, "decoder": decoder})
     torch.manual_seed(0)
-    return build_model(params, ["cat", "tree"], embed_prompts(entry, ["cat", "tree"]), pretrained=True).eval()
+    backbone = pretrained(entry)
+    text = backbone.embed(["cat", "tree"])
+    return build_model(backbone.image_tower(), text, decoder, "fp32").eval()
 
 
 @pytest.mark.parametrize(

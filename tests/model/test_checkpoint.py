@@ -15,10 +15,18 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import CheckpointError
 from pipeline.evaluation.cells import short
-from pipeline.model.backbones.catalogue import embed_prompts
-from pipeline.model.checkpoint import build_model, load_model, load_weights, require_whole, save_model
-from pipeline.model.record import ModelRecord, load_record
-from pipeline.params import load_params
+from pipeline.model.backbones.catalogue import pretrained, random_image_tower
+from pipeline.model.checkpoint import (
+    FORMAT,
+    ModelRecord,
+    load_model,
+    load_record,
+    load_weights,
+    require_whole,
+    save_model,
+)
+from pipeline.model.clipsym import build_model
+from pipeline.params import TowerParams, load_params
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 PROMPTS = ["cat dog", "fire hydrant vögel"]
@@ -40,8 +48,10 @@ def saved(path, params):
     """A model and its record, after they were written to `path`."""
     torch.manual_seed(3)
     prompts = [] if params.prompts.kind == "none" else PROMPTS
-    model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
-    record = ModelRecord(params, prompts, 7, 0.25, {"dendi": 0.5, "sdrw": 0.125})
+    backbone = pretrained(params.chosen)
+    text = backbone.embed(prompts)
+    model = build_model(backbone.image_tower(), text, params.decoder, params.train.precision)
+    record = ModelRecord.of(params, prompts, 7, 0.25, {"dendi": 0.5, "sdrw": 0.125})
     save_model(path, model, record)
     return model, record
 
@@ -76,11 +86,18 @@ def test_loaded_model_gives_the_same_output(tmp_path, kind, upsampler, mode):
     assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
 
 
-def test_header_holds_params_and_prompts(checkpoint):
-    header = record_of(checkpoint)
-    assert header["prompts"] == PROMPTS and header["epoch"] == 7 and header["validation_f1"] == 0.25
-    assert header["params"] == tiny().model_dump(mode="json")
-    assert load_record(checkpoint).params == tiny()
+def test_header_holds_what_the_model_is_made_of(checkpoint):
+    header, params = record_of(checkpoint), tiny().model_dump(mode="json")
+    assert header["format"] == FORMAT and header["prompts"] == PROMPTS and header["prompt_kind"] == "sapg"
+    assert (header["task"], header["backbone"], header["precision"]) == ("reflection", "tiny", "fp32")
+    entry = params["backbones"]["tiny"]
+    assert (
+        header["towers"] == {key: entry[key] for key in TowerParams.model_fields}
+        and header["towers"]["input_size"] == 64
+    )
+    assert header["decoder"] == {"upsampler": "equivariant", "group": "C8", "layers": 2, "width": 8}
+    assert header["epoch"] == 7 and header["validation_f1"] == 0.25 and header["thresholds"]["sdrw"] == 0.125
+    assert header["params"] == {**params, "backbones": {"tiny": entry}}
 
 
 def test_saving_again_replaces_the_file(checkpoint):
@@ -119,11 +136,6 @@ def rewritten(checkpoint, state=None, **entries):
     save_file(state or load_file(checkpoint), checkpoint, metadata={"record": record})
 
 
-def older_params():
-    """Parameters with a key that is not known any more."""
-    return {**tiny().model_dump(mode="json"), "sead": 1}
-
-
 @pytest.mark.parametrize(
     "breaking",
     [
@@ -135,49 +147,16 @@ def older_params():
         lambda path: save_file({"a": torch.zeros(1)}, path),
         lambda path: save_file({"a": torch.zeros(1)}, path, metadata={"record": '{"params": {}}'}),
         lambda path: save_file(load_file(path), path, metadata={"record": "not JSON"}),
-        lambda path: rewritten(path, score=0.5),
-        lambda path: rewritten(path, params=older_params()),
+        lambda path: rewritten(path, towers={**record_of(path)["towers"], "depth": 3}),
         lambda path: rewritten(path, state={"a": torch.zeros(1)}),
         lambda path: (path.unlink(), path.mkdir()),
     ],
-    ids="empty random short cut pickle foreign partial json newer older state folder".split(),
+    ids="empty random short cut pickle foreign partial json key state folder".split(),
 )
 def test_broken_or_foreign(checkpoint, breaking):
     breaking(checkpoint)
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         load_model(checkpoint)
-
-
-def test_keys_that_came_later_and_keys_that_are_gone(checkpoint, monkeypatch):
-    """A trained model is not lost by a new version: what its file lacks has a stated value."""
-    weights, record = load_file(checkpoint), record_of(checkpoint)
-    del record["params"]["train"]["gamma"]
-    record["params"]["train"]["former"], record["checksum"] = 1, ""
-    save_file(weights, checkpoint, metadata={"record": json.dumps(record)})
-    with pytest.raises(CheckpointError, match="former"):
-        load_record(checkpoint)
-    monkeypatch.setattr("pipeline.model.record.LATER", {"train.gamma": 1.5, "train.alpha": 0.5})
-    monkeypatch.setattr("pipeline.model.record.GONE", ("train.former",))
-    found = load_record(checkpoint).params.train
-    assert found.gamma == 1.5 and found.alpha == tiny().train.alpha
-
-
-@pytest.mark.parametrize("turns, augmentation", [(True, "turned"), (False, "tilted")])
-def test_checkpoints_of_before_the_released_augmentation_say_how_they_were_made(checkpoint, turns, augmentation):
-    weights, record = load_file(checkpoint), record_of(checkpoint)
-    del record["params"]["train"]["augmentation"], record["params"]["preprocess"]["targets"]
-    del record["params"]["prompts"]["file"]
-    record["params"]["train"]["quarter_turns"] = turns
-    save_file(weights, checkpoint, metadata={"record": json.dumps(record)})
-    found = load_record(checkpoint).params
-    assert found.train.augmentation == augmentation and found.preprocess.targets == "clipped"
-    assert found.prompts == tiny().prompts
-
-
-@pytest.mark.parametrize("task", ["reflection", "rotation"])
-def test_the_shipped_weights_say_how_they_were_made(task):
-    found = load_record(COMMITTED.parent / "pipeline" / "weights" / f"lite_{task}.safetensors").params
-    assert found.train.augmentation == "tilted" and found.preprocess.targets == "clipped"
 
 
 def test_no_byte_changes_unnoticed(checkpoint):
@@ -251,25 +230,23 @@ def headed(path, state, record):
 
 
 @pytest.mark.parametrize(
-    "backbone, changes",
+    "changes",
     [
-        ("tiny", {"model": "hf-hub:someone/something"}),
-        ("tiny", {"model": "hf-hub:"}),
-        ("tiny", {"model": "local-dir:/"}),
-        ("tiny", {"model": "roberta-ViT-B-32"}),
-        ("tiny", {"model": "https://example.org/weights"}),
-        ("tiny", {"family": "lite", "model": "hf-hub:timm/tf_efficientnet_lite0.in1k"}),
-        ("tiny", {"family": "lite", "model": "hf_hub:timm/tf_efficientnet_lite0.in1k"}),
-        ("tiny", {"family": "lite", "model": "tf_efficientnet_lite0", "pretrained": "hf-hub:a/b"}),
-        ("tiny", {"pretrained": "openai"}),
-        ("tiny", {"pretrained": "openai", "model": "ViT-B-32-quickgelu", "weights": "hf-hub:a/b"}),
+        {"model": "hf-hub:someone/something"},
+        {"model": "hf-hub:"},
+        {"model": "local-dir:/"},
+        {"model": "roberta-ViT-B-32"},
+        {"model": "https://example.org/weights"},
+        {"family": "lite", "model": "hf-hub:timm/tf_efficientnet_lite0.in1k"},
+        {"family": "lite", "model": "hf_hub:timm/tf_efficientnet_lite0.in1k"},
+        {"family": "lite", "model": "tf_efficientnet_lite0", "pretrained": "hf-hub:a/b"},
+        {"pretrained": "openai"},
+        {"pretrained": "openai", "model": "ViT-B-32-quickgelu"},
     ],
 )
-def test_no_weights_file_asks_a_network(small, tmp_path, deaf, backbone, changes):
+def test_no_weights_file_asks_a_network(small, tmp_path, deaf, changes):
     _, state, record = small
-    entry = {**record["params"]["backbones"][backbone], **changes}
-    params = {**record["params"], "backbones": {backbone: entry}}
-    headed(tmp_path / "model.safetensors", state, {**record, "params": params})
+    headed(tmp_path / "model.safetensors", state, {**record, "towers": {**record["towers"], **changes}})
     try:
         load_model(tmp_path / "model.safetensors")
     except CheckpointError as error:
@@ -305,7 +282,8 @@ def test_values_that_are_no_weights(small, tmp_path, name, change, message):
         load_model(path)
     if message.startswith((WEIGHT, TEXT)):
         with pytest.raises(CheckpointError, match=r"model\.safetensors.*" + re.escape(message)):
-            load_weights(build_model(tiny(), PROMPTS, torch.zeros(2, 64), pretrained=False), path)
+            tower = random_image_tower(tiny().chosen)
+            load_weights(build_model(tower, torch.zeros(2, 64), tiny().decoder, "fp32"), path)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -324,19 +302,21 @@ def test_no_nan_is_written(small, tmp_path):
 
 ODD = {
     "": ["null", "[]", "3", '"text"', "{}", "[" * 100_000, '{"params": NaN}'],
-    "params": [None, [], "x", 3, {}, {"train": 3}, {"backbones": []}],
-    "params.backbone": [None, "nobody", 3, ["tiny"]],
-    "params.backbones": [{}, {"tiny": None}, {"tiny": 3}, []],
-    "params.backbones.tiny.model": ["", "nobody", 3, None, "RN50", "\ud800", "hf-hub:", "local-dir:"],
-    "params.backbones.tiny.blocks": [[], [1, 2], [3, 2, 1], [1, 2, 99], [0, 1, 2], [1, 2, 2**70], "123"],
-    "params.backbones.tiny.input_size": [0, -3, 1e9, 2**40, "64", True, None],
-    "params.backbones.tiny.family": ["lite", "timm", None],
-    "params.decoder.width": [0, 6, 2**40, 2**70, -8, 8.5, "8"],
-    "params.decoder.group": ["C3", "SO(2)", None],
-    "params.decoder.layers": [0, 3, 1e3, "2", True],
-    "params.train": [None, [], {}],
-    "params.train.gamma": [float("nan"), float("inf"), -1, "x"],
-    "params.task": ["both", None, 3],
+    "format": [0, 3, -1, 2.0, "2", None, True, [], 2**70],
+    "params": [None, [], "x", 3, {"seed": float("nan")}],
+    "backbone": [None, 3, ["tiny"]],
+    "towers": [None, [], "x", 3, {}, {"family": "lite"}],
+    "towers.model": ["", "nobody", 3, None, "RN50", "\ud800", "hf-hub:", "local-dir:"],
+    "towers.blocks": [[], [1, 2], [3, 2, 1], [1, 2, 99], [0, 1, 2], [1, 2, 2**70], "123"],
+    "towers.input_size": [0, -3, 1e9, 2**40, "64", True, None],
+    "towers.family": ["lite", "timm", None],
+    "decoder.width": [0, 6, 2**40, 2**70, -8, 8.5, "8"],
+    "decoder.group": ["C3", "SO(2)", None],
+    "decoder.layers": [0, 3, 1e3, "2", True],
+    "decoder": [None, [], {}],
+    "precision": ["int8", None, 16],
+    "task": ["both", None, 3],
+    "prompt_kind": [None, 3, []],
     "prompts": [None, 3, "cat dog", [3], ["a"], ["a"] * 50, {}, [None]],
     "epoch": [None, "x", -1, 1.5, float("nan"), True, 2**70],
     "validation_f1": [None, "x", -0.1, 1.5, float("nan"), float("inf"), True],
@@ -355,7 +335,6 @@ ODD = {
         [["64", True]],
         {"a": 1},
     ],
-    "more": [3],
 }
 
 

@@ -15,8 +15,7 @@ from pipeline.application.detector import SHIPPED, Detector
 from pipeline.data.packed.split import PackedSplit, TargetSplit
 from pipeline.data.preparation.prepare import pack
 from pipeline.errors import CheckpointError
-from pipeline.model.checkpoint import load_model, save_model
-from pipeline.model.record import load_record
+from pipeline.model.checkpoint import load_model, load_record, save_model
 from pipeline.scoring import threshold as calibration
 from pipeline.scoring.threshold import best_detection_threshold, best_threshold, detection_threshold, ground_truth
 from pipeline.training.loop import train
@@ -68,10 +67,10 @@ def images():
     return [(heat((30, RIGHT), (90, WRONG)), [30]), (heat((60, RIGHT)), [60]), (heat((50, WRONG)), [])]
 
 
-def test_between_the_wrong_and_the_right(tmp_path, images, capsys):
+def test_between_the_wrong_and_the_right(tmp_path, images, caplog):
     found = detection_threshold(Shown(), [packed(tmp_path / "dendi", *images)])
     assert WRONG + 0.05 < found < RIGHT + 0.01
-    assert "2 axes marked in 3 validation images" in capsys.readouterr().out
+    assert "2 axes marked in 3 validation images" in caplog.text
 
 
 def test_what_overfits_is_looked_at_as_it_is(tmp_path, images):
@@ -87,10 +86,10 @@ def test_centres():
     assert 0.4 < threshold <= 0.9
 
 
-def test_nothing_right_is_no_threshold(tmp_path, capsys):
+def test_nothing_right_is_no_threshold(tmp_path, caplog):
     part = packed(tmp_path / "dendi", (heat((90, RIGHT)), [20]), (heat((50, WRONG)), []))
     assert detection_threshold(Shown(), [part]) is None
-    assert "none is found: no threshold" in capsys.readouterr().out
+    assert "none is found: no threshold" in caplog.text
 
 
 def test_few_of_many_images_and_all_data_sets_alike(tmp_path, images, monkeypatch):
@@ -107,7 +106,7 @@ def test_few_of_many_images_and_all_data_sets_alike(tmp_path, images, monkeypatc
 def test_it_is_the_best_for_what_a_detector_finds(tmp_path, images):
     """Which looks at the native image twice."""
     model, record = load_model(SHIPPED / "lite_reflection.safetensors")
-    size = record.params.chosen.input_size
+    size = record.towers.input_size
     detector, part = Detector(model, replace(record, views=())), packed(tmp_path / "dendi", *images, size=size)
     found = [detector.detect(part.native_image(n), threshold=0.0).axes for n in range(len(part))]
     pairs = [(axes, ground_truth(part.annotation(n), "reflection"), WIDTH) for n, axes in enumerate(found)]

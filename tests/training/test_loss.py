@@ -1,4 +1,4 @@
-"""The alpha-focal loss against values computed by hand (METHOD section 5)."""
+"""The alpha-focal loss against values computed by hand (docs/method.md, Loss)."""
 
 from math import log
 

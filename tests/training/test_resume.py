@@ -261,11 +261,11 @@ DAMAGES = [emptied, cut, altered]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_state_is_named_and_the_one_before_taken(data, whole, resumable, tmp_path, capfd, damage):
+def test_a_damaged_state_is_named_and_the_one_before_taken(data, whole, resumable, tmp_path, caplog, damage):
     damage(resumable / "state.pt")
     training.train(params(**RECIPE), *data, tmp_path / "run")
-    printed = capfd.readouterr().out
-    assert f"{resumable / 'state.pt'}: damaged (" in printed and "going on in epoch 3 after step 1" in printed
+    said = caplog.text
+    assert f"{resumable / 'state.pt'}: damaged (" in said and "going on in epoch 3 after step 1" in said
     assert content(tmp_path / "run") == whole and not resumable.exists()
 
 
@@ -302,7 +302,7 @@ def test_a_damaged_best_model_is_found_when_the_training_is_taken_up_again(resum
     assert content(resumable) == before
 
 
-def test_a_damaged_best_model_ends_the_stage_until_it_is_deleted(data, resumable, tmp_path, monkeypatch, capfd):
+def test_a_damaged_best_model_ends_the_stage_until_it_is_deleted(data, resumable, tmp_path, monkeypatch, capfd, caplog):
     monkeypatch.setattr(sys, "argv", ["train"])
     altered(resumable / "best-2.safetensors")
     before = content(resumable)
@@ -312,7 +312,7 @@ def test_a_damaged_best_model_ends_the_stage_until_it_is_deleted(data, resumable
     assert content(resumable) == before and not (tmp_path / "run" / "model.safetensors").exists()
     (resumable / "best-2.safetensors").unlink()
     record = training.train(params(**RECIPE), *data, tmp_path / "run")
-    assert "going on without it" in capfd.readouterr().out and record.epoch == 3
+    assert "going on without it" in caplog.text and record.epoch == 3
 
 
 @pytest.mark.parametrize("name", ["state.pt", "best-2.safetensors"])
@@ -395,7 +395,7 @@ def test_a_checkpoint_serves_any_number_of_processes_that_load_images(data):
     assert fingerprint(params(workers=0), splits) == fingerprint(params(workers=4), splits)
 
 
-def test_a_second_trainer_waits_or_is_refused(capfd, tmp_path):
+def test_a_second_trainer_waits_or_is_refused(caplog, tmp_path):
     checkpoint = Checkpoint("key")
     reading, writing = os.pipe()
 
@@ -416,11 +416,11 @@ def test_a_second_trainer_waits_or_is_refused(capfd, tmp_path):
     with checkpoint.locked(wait=True):
         pass
     os.waitpid(pid, 0)
-    assert "waiting for its end" in capfd.readouterr().out
+    assert "waiting for its end" in caplog.text
 
 
 @pytest.mark.parametrize("fault", ["no folder", "full"])
-def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monkeypatch, capfd, fault):
+def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monkeypatch, caplog, fault):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -429,8 +429,7 @@ def test_a_training_goes_on_without_logs(data, whole, tmp_path, repository, monk
     else:
         monkeypatch.setattr("pipeline.monitoring.monitor.SummaryWriter.add_scalar", full)
     training.train(params(**RECIPE), *data, tmp_path / "run")
-    message = capfd.readouterr().err
-    assert message.count("cannot be written") == 1 and "the training goes on" in message
+    assert caplog.text.count("cannot be written") == 1 and "the training goes on" in caplog.text
     assert content(tmp_path / "run") == whole
 
 

@@ -1,4 +1,4 @@
-"""Learning rates by epoch against values computed by hand (METHOD section 6)."""
+"""Learning rates by epoch against values computed by hand (docs/method.md, Schedules)."""
 
 from math import cos, pi, sqrt
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 
 import pyzipper
 from tqdm import tqdm
@@ -61,14 +61,14 @@ class Member:
     file: bool
     size: int
     fault: str | None
-    entry: object
+    entry: Any
     method: str | None = None
 
 
 class Archive:
     """An open archive whose members have been judged; made by `opened`."""
 
-    def __init__(self, path: Path, members: list[Member], reader: object) -> None:
+    def __init__(self, path: Path, members: list[Member], reader: Any) -> None:
         self.path, self.members, self._reader = path, members, reader
 
     def files(self) -> list[str]:
@@ -99,7 +99,7 @@ class Archive:
                     shutil.copyfileobj(source, file, 2**20)
                 bar.update(member.size)
 
-    def _open(self, member: Member) -> IO[bytes]:
+    def _open(self, member: Member) -> Any:
         read = self._reader.extractfile if isinstance(self._reader, tarfile.TarFile) else self._reader.open
         return read(member.entry)
 
@@ -116,7 +116,7 @@ def opened(path: Path, password: str, packed: int | None = None) -> Iterator[Arc
         packed = packed or path.stat().st_size
         with _OneDisk(path) as file, _reader(path, file, password) as reader:
             is_tar = isinstance(reader, tarfile.TarFile)
-            members = list(_tar_members(reader, packed) if is_tar else _zip_members(reader))
+            members = list(_tar_members(path, reader, packed) if is_tar else _zip_members(reader))
             _judge(path, packed, members)
             yield Archive(path, members, reader)
     except DataError:
@@ -131,8 +131,10 @@ class _Header(tarfile.TarInfo):
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in LONG_HEADERS and not 0 <= self.size <= LARGEST_HEADER:
-            raise DataError(f"{archive.name}: not unpacked, because it holds a name or attributes of {self.size} bytes")
-        return super()._proc_member(archive)
+            raise DataError(
+                f"{archive.name!s}: not unpacked, because it holds a name or attributes of {self.size} bytes"
+            )
+        return super()._proc_member(archive)  # type: ignore[misc]  # known to CPython alone
 
 
 class _OneDisk(io.BufferedReader):
@@ -162,7 +164,7 @@ class _OneDisk(io.BufferedReader):
         return data[:offset] + b"\1" + data[offset + 1 :] if 0 <= offset < len(data) else data
 
 
-def _reader(path: Path, file: _OneDisk, password: str) -> zipfile.ZipFile | pyzipper.AESZipFile | tarfile.TarFile:
+def _reader(path: Path, file: _OneDisk, password: str) -> zipfile.ZipFile | tarfile.TarFile:
     with suppress(tarfile.ReadError):  # before zip, whose mark is looked for at the end, where a tar may hold a zip
         return tarfile.open(path, tarinfo=_Header)
     if zipfile.is_zipfile(file):
@@ -179,7 +181,7 @@ def _reader(path: Path, file: _OneDisk, password: str) -> zipfile.ZipFile | pyzi
     raise DataError(f"{path}: expected a .zip or .tar archive, got {what}; another kind: unpack it, name the folder")
 
 
-def _zip_members(reader: zipfile.ZipFile) -> Iterator[Member]:
+def _zip_members(reader: Any) -> Iterator[Member]:
     for entry in reader.infolist():
         kind = entry.external_attr >> 28  # of Unix: 8 a file, 4 a folder, 10 a link; 0 where it was not noted
         fault = None if kind in (0, 4, 8) else "a link or device"
@@ -191,21 +193,21 @@ def _zip_members(reader: zipfile.ZipFile) -> Iterator[Member]:
         yield Member(name, not name.endswith("/"), entry.file_size, fault or _name_fault(name), entry, other)
 
 
-def _tar_members(reader: tarfile.TarFile, packed: int) -> Iterator[Member]:
+def _tar_members(path: Path, reader: Any, packed: int) -> Iterator[Member]:
     total = 0
     for number, entry in enumerate(reader):  # header by header, so that a bomb is seen before it is decompressed
         total += entry.size
-        _judge_size(Path(reader.name), packed, number, total)
+        _judge_size(path, packed, number, total)
         fault = None if entry.isfile() or entry.isdir() else "a link or device"
         fault = "of negative size" if entry.size < 0 else fault
         name = entry.name.removeprefix("./")
         yield Member(name, entry.isfile(), entry.size, fault or _name_fault(name), entry)
     reader.fileobj.seek(reader.offset)  # tarfile takes a damaged header, or none, for the end
     if reader.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        raise DataError(f"{reader.name}: cannot be unpacked: damaged or cut off behind {total} bytes")
+        raise DataError(f"{path}: cannot be unpacked: damaged or cut off behind {total} bytes")
     while rest := len(reader.fileobj.read(2**20)):  # to where the checksum of the compressed stream is
         total += rest
-        _judge_size(Path(reader.name), packed, 0, total)
+        _judge_size(path, packed, 0, total)
 
 
 def _name_fault(name: str) -> str | None:

@@ -3,6 +3,7 @@
 data/checksums.yaml   URL or file name: {sha256, bytes, first_seen}
 """
 
+import logging
 import os
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 from filelock import FileLock
 
 from pipeline.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def require(found: str, source: str, known: str | None, ledger: Path) -> None:
@@ -38,7 +41,7 @@ def note(found: str, source: str, size: int, ledger: Path) -> None:
         temporary = ledger.with_name(f".{ledger.name}.tmp")
         temporary.write_text(yaml.safe_dump(entries))
         os.replace(temporary, ledger)
-    print(f"{source}: seen for the first time; its sha256 is noted in {ledger}, which belongs into Git")
+    logger.info("%s: seen for the first time; its sha256 is noted in %s, which belongs into Git", source, ledger)
 
 
 def _read(ledger: Path) -> dict[str, dict]:

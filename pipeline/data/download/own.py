@@ -4,15 +4,17 @@ Either in folders train, val and test, or all in one folder and those in it, of 
 each of the last two.
 """
 
+import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.reading.files import annotation_files, is_picture, read_json, visible
+from pipeline.data.reading.files import annotation_files, is_image_file, read_json, visible
 from pipeline.data.reading.pairing import Images, image_path
 from pipeline.errors import DataError
 
+logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 SET_APART = 0.15  # share of the images for val, and for test
 UNUSED = "images without an annotation, or what lies outside train, val and test"
@@ -45,9 +47,9 @@ def bring(folder: Path, root: Path, seed: int, needed: bool) -> None:
     ]  # fmt: skip
     _copy(copies)
     used = {source for source, _ in copies}
-    unused = [path for path in files if path not in used and (path.suffix.lower() == ".json" or is_picture(path))]
+    unused = [path for path in files if path not in used and (path.suffix.lower() == ".json" or is_image_file(path))]
     for line in refused + ([f"{len(unused)} files are not used, such as {unused[0]}: {UNUSED}"] if unused else []):
-        print(f"{folder}: {line}")
+        logger.info("%s: %s", folder, line)
 
 
 def _part(path: Path, folder: Path) -> str:
@@ -65,14 +67,15 @@ def _images(annotation: Path, folder: Path, images: Images) -> list[Path]:
         return []
     for place in (named, named.name):
         image = (annotation.parent / place).resolve()
-        if image.is_relative_to(folder.resolve()) and image.is_file() and is_picture(image):
+        if image.is_relative_to(folder.resolve()) and image.is_file() and is_image_file(image):
             return [image]
     return []
 
 
 def _copy(copies: list[tuple[Path, Path]]) -> None:
     """Copy files; `copies`: where from, where to. Raises DataError, which names all that cannot be."""
-    faults, sources = [], {}
+    faults: list[str] = []
+    sources: dict[Path, Path] = {}
     for source, target in copies:
         if sources.setdefault(target, source) != source:
             faults.append(f"{source}: {sources[target]} would become the same file; rename one")

@@ -15,7 +15,8 @@ def copy_from_packages(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     for name, entry in json.loads(MARKS.read_text()).items():
         package = find_spec(entry["package"])
-        source = Path(package.submodule_search_locations[0], entry["file"]) if package else Path("nowhere")
+        places = (package and package.submodule_search_locations) or ["nowhere"]
+        source = Path(places[0], entry["file"])
         if not source.is_file():
             raise DataError(f"{name}: {entry['file']} is not in package {entry['package']}; install the pinned version")
         shutil.copyfile(source, root / f"{name}{source.suffix}")

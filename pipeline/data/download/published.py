@@ -42,7 +42,7 @@ def bring(dataset: str, named: str | None, password: str, data: Path, root: Path
             for leftover in root.iterdir():
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     reasons = "\n".join(f"- {reason}" for reason in refused)
-    raise DataError(f"{dataset} (params.yaml: published.{key}) cannot be had:\n{reasons}\n{ADVICE}")
+    raise DataError(f"{dataset} (params.yaml: published.{key}) cannot be fetched:\n{reasons}\n{ADVICE}")
 
 
 def _from_source(dataset: str, source: dict, password: str, data: Path, root: Path, first_wait: float) -> None:

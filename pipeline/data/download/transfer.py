@@ -7,6 +7,7 @@ appears only when it is whole.
 
 import glob
 import json
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from pipeline.errors import DataError
 
+logger = logging.getLogger(__name__)
 ATTEMPTS, LONGEST_WAIT = 5, 30  # attempts in a row that bring nothing; seconds between two of them at the most
 PATIENCE = (20, 60)  # seconds for a connection, and between two pieces of it
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # statuses that a later attempt may not meet
@@ -92,7 +94,7 @@ def _attempts(first_wait: float) -> Retrying:
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=first_wait, max=LONGEST_WAIT, jitter=first_wait),
         retry=retry_if_exception(_passing),
-        before_sleep=lambda state: print(f"{state.outcome.exception()}; trying again", flush=True),
+        before_sleep=lambda state: logger.warning("%s; trying again", state.outcome and state.outcome.exception()),
         reraise=True,
     )
 
@@ -100,7 +102,7 @@ def _attempts(first_wait: float) -> Retrying:
 def _passing(error: BaseException) -> bool:
     """Whether the fault may be gone at the next attempt."""
     if isinstance(error, requests.HTTPError):
-        return error.response.status_code in PASSING
+        return error.response is not None and error.response.status_code in PASSING
     broken = requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError
     return isinstance(error, (Unfinished, ConnectionError, TimeoutError, *broken))
 
@@ -154,9 +156,10 @@ def _web(url: str, have: int, known: Edition) -> Iterator[Stream]:
         answer.raise_for_status()
         if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise DataError(f"{url}: {PAGE}")
-        tag = answer.headers.get("ETag", "W/")
-        tag = answer.headers.get("Last-Modified") if tag.startswith("W/") else tag  # a weak tag allows no ranges
-        start, length = 0, answer.headers.get("Content-Length")
+        tag = answer.headers.get("ETag")
+        if tag is None or tag.startswith("W/"):  # a weak tag allows no ranges
+            tag = answer.headers.get("Last-Modified")
+        start, length = 0, int(answer.headers.get("Content-Length") or 0) or None
         if answer.status_code == requests.codes.partial_content:
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
             total = known.size if found and found[2] == "*" else found and int(found[2])
@@ -165,7 +168,7 @@ def _web(url: str, have: int, known: Edition) -> Iterator[Stream]:
                 raise Changed(f"{url}: is not the file of before, or another range than asked for")
             start, length = have, total
         blocks = iter(lambda: answer.raw.read1(BLOCK, decode_content=False), b"")
-        yield Stream(Edition(tag, int(length) if length else None), start, blocks)
+        yield Stream(Edition(tag, length), start, blocks)
 
 
 @contextmanager

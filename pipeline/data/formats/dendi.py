@@ -12,7 +12,7 @@ from pipeline.errors import DataError
 from pipeline.params.choices import Task
 
 
-def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, findings: list[Finding], split: str, task: Task, labels: Collection[str]) -> list[Sample]:
     """The images of `split` (train, val, test) of DENDI's split for `task`.
 
     `root` holds `reflection_split.pt` and `rotation_split.pt`. A malformed annotation becomes a fault in `findings`.

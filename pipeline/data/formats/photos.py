@@ -9,7 +9,7 @@ from pipeline.data.reading.findings import Finding
 from pipeline.params.choices import Task
 
 
-def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, findings: list[Finding], split: str, task: Task, labels: Collection[str]) -> list[Sample]:
     """The photographs with marks for `task`; `root` holds them as NAME.png or NAME.jpg beside `photos.json`."""
     marks = json.loads((root / "photos.json").read_text())
     photographs = [

@@ -1,4 +1,4 @@
-"""A packed split: one file, mapped into memory piece by piece, that many processes can read at random.
+"""A packed split: one file, that many processes can read at random; pipeline.data.preparation.packing writes it.
 
 The file is of the safetensors format, so that other programs can open it. Its tensors, in this order:
 
@@ -12,123 +12,35 @@ The file is of the safetensors format, so that other programs can open it. Its t
     records  uint8 [R]            JSON: name, file, height, width, annotation, and the maximum as `top`
 
 Targets are scaled when they are read, since augmentation may turn them before. They are nearly empty or flat, so that
-storing them so is exact, small and quick to read. Only the header is read
-when a split is opened, and only the bytes of one sample are mapped when it is asked for: a split far larger than the
-memory costs none. The header's metadata hold a CRC-32 of the tensors' bytes and of the header's other entries.
+storing them so is exact, small and quick to read. A file is opened anew for each piece that is asked for: what is
+mapped counts as memory of the process for as long as it is open, and a split may be far larger than the memory. The
+header's metadata hold a CRC-32 of the tensors' bytes and of the header's other entries.
 """
 
 import json
-import os
-import shutil
 import zlib
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import BinaryIO
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from pipeline.annotations import Annotation
 from pipeline.data.packed.targets import clipped, mask, scaled
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
+from pipeline.params.choices import Task
 
 SUFFIX = ".safetensors"
-HEADER = 4096  # bytes of JSON, padded with blanks; written last, when the number of samples is known
 METADATA, CHECKSUM = "__metadata__", "crc32"  # safetensors' name for what is no tensor; our entry there
-TYPES = {"U8": np.dtype("u1"), "I32": np.dtype("<i4"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+TENSORS = ("images", "padding", "bounds", "where", "values", "edges", "records")
 
 
-@dataclass(frozen=True)
-class Packed:
-    """One sample as the file holds it: `image`, uint8 [S, S, 3]; `where`, `values`, `edges` of its target; `record`."""
-
-    image: np.ndarray
-    where: np.ndarray
-    values: np.ndarray
-    edges: np.ndarray
-    record: bytes
-
-    @classmethod
-    def of(cls, image: np.ndarray, target: np.ndarray, record: dict) -> "Packed":
-        """From an unscaled target, float32 [S, S] in 0..1, and a record that JSON can hold."""
-        flat, top = target.ravel(), float(target.max())
-        full = flat == top if top else np.zeros(flat.shape, bool)
-        where = np.flatnonzero((flat != 0) & ~full).astype(TYPES["I32"])
-        edges = np.flatnonzero(np.diff(full, prepend=False, append=False)).astype(TYPES["I32"])
-        return cls(image, where, flat[where].astype(TYPES["F32"]), edges, json.dumps(record | {"top": top}).encode())
-
-
-def write_packed(path: Path, samples: Iterable[Packed], size: int) -> int:
-    """Write the samples in their order, one in memory at a time, and return their number.
-
-    `path` appears only when it is whole.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with ExitStack() as stack:
-        file = stack.enter_context(temporary.open("wb"))
-        parts = [stack.enter_context(TemporaryFile(dir=path.parent)) for _ in ("where", "values", "edges", "records")]
-        bounds, summed = [(0, 0, 0)], _Summed(file)
-        file.write(bytes(8 + HEADER))
-        for sample in samples:
-            summed.write(sample.image.tobytes())
-            for part, content in zip(parts, (sample.where, sample.values, sample.edges, sample.record)):
-                part.write(content)
-            lengths = len(sample.where), len(sample.edges), len(sample.record)
-            bounds.append(tuple(np.add(bounds[-1], lengths).tolist()))
-        padding = bytes(-file.tell() % 8)
-        summed.write(padding + np.array(bounds, TYPES["I64"]).tobytes())
-        for part in parts:
-            part.seek(0)
-            shutil.copyfileobj(part, summed)
-        count, (marked, ends, length) = len(bounds) - 1, bounds[-1]
-        file.seek(0)
-        file.write(
-            _header(
-                summed.crc,
-                images=("U8", [count, size, size, 3]),
-                padding=("U8", [len(padding)]),
-                bounds=("I64", [count + 1, 3]),
-                where=("I32", [marked]),
-                values=("F32", [marked]),
-                edges=("I32", [ends]),
-                records=("U8", [length]),
-            )
-        )
-    os.replace(temporary, path)
-    return count
-
-
-class _Summed:
-    """Writes to a file, and keeps the CRC-32 of what it writes."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.crc = file, 0
-
-    def write(self, block: bytes) -> None:
-        self.crc = zlib.crc32(block, self.crc)
-        self.file.write(block)
-
-
-def _header(crc: int, **tensors: tuple[str, list[int]]) -> bytes:
-    """The head of a safetensors file: the length of its JSON, and the JSON of names, types, shapes and places, with the
-    checksum that goes on from that of the tensors.
-    """
-    entries, position = {}, 0
-    for name, (kind, shape) in tensors.items():
-        end = position + TYPES[kind].itemsize * int(np.prod(shape, dtype=np.int64))
-        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [position, end]}
-        position = end
-    entries = {METADATA: {CHECKSUM: _crc_of_header(entries, crc)}} | entries
-    return HEADER.to_bytes(8, "little") + json.dumps(entries).encode().ljust(HEADER)
-
-
-def _crc_of_header(entries: dict, crc: int) -> str:
+def checksum(entries: dict, crc: int) -> str:
+    """Of a file: the CRC-32 of the header's entries without the metadata, going on from `crc`, that of the tensors."""
     return f"{zlib.crc32(json.dumps(entries).encode(), crc):08x}"
 
 
@@ -137,11 +49,11 @@ class PackedSplit:
     """The samples of one file, which stays closed between two of them; with `chosen`, only those of these numbers."""
 
     path: Path
-    task: str
+    task: Task
     chosen: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
-        return self._tensors["images"][1][0] if self.chosen is None else len(self.chosen)
+        return self._head[0]["images"][0] if self.chosen is None else len(self.chosen)
 
     @property
     def dataset(self) -> str:
@@ -151,16 +63,17 @@ class PackedSplit:
     @property
     def size(self) -> int:
         """Side S of the square images in pixels."""
-        return self._tensors["images"][1][1]
+        return self._head[0]["images"][1]
 
     def require_whole(self) -> None:
         """Raise DataError unless the file holds what was written. Reads all of it, some gigabytes a second."""
-        crc, (_, entries, known), (_, _, start) = 0, self._head, self._tensors["images"]
+        _, known = self._head
         with self.path.open("rb") as file:
-            file.seek(start)
+            entries, crc = json.loads(file.read(int.from_bytes(file.read(8), "little"))), 0
             while block := file.read(2**20):
                 crc = zlib.crc32(block, crc)
-        if _crc_of_header(entries, crc) != known:
+        entries.pop(METADATA)
+        if checksum(entries, crc) != known:
             raise DataError(
                 f"{self.path}: damaged: its bytes are not those that were written. To have it made anew, see `Damaged "
                 "files` in docs/data.md"
@@ -225,44 +138,22 @@ class PackedSplit:
 
     def _read(self, name: str, first: int, end: int) -> np.ndarray:
         """A copy of entries `first` to `end` of a tensor. IndexError where there are none of these numbers."""
-        kind, (length, *rest), start = self._tensors[name]
+        length, *rest = self._head[0][name]
         if not 0 <= first <= end <= length:
             raise IndexError(f"{self.path}: {name} holds {length} entries, asked for {first} to {end}")
-        shape = (end - first, *rest)
-        if first == end:
-            return np.empty(shape, kind)
-        entry = kind.itemsize * int(np.prod(rest, dtype=np.int64))
-        return np.array(np.memmap(self.path, kind, "r", start + int(first) * entry, shape))
+        if first == end:  # which safetensors refuses
+            return np.empty((0, *rest), np.int32)
+        with safe_open(self.path, "np") as file:
+            return file.get_slice(name)[int(first) : int(end)]
 
     @cached_property
-    def _head(self) -> tuple[int, dict[str, dict], str]:
-        """The first byte of the tensors, their entries in the header, and the checksum there."""
+    def _head(self) -> tuple[dict[str, list[int]], str]:
+        """The shape of each tensor, and the checksum."""
         try:
-            with self.path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                entries = json.loads(file.read(min(length, HEADER)))
-            return 8 + length, entries, entries.pop(METADATA)[CHECKSUM]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._foreign(error) from None
-
-    @cached_property
-    def _tensors(self) -> dict[str, tuple[np.dtype, list[int], int]]:
-        """Type, shape and first byte of each tensor."""
-        start, entries, _ = self._head
-        try:
-            tensors = {
-                name: (TYPES[entries[name]["dtype"]], entries[name]["shape"], start + entries[name]["data_offsets"][0])
-                for name in ("images", "padding", "bounds", "where", "values", "edges", "records")
-            }
-            end = start + entries["records"]["data_offsets"][1]
-        except (KeyError, TypeError, IndexError) as error:
-            raise self._foreign(error) from None
-        if self.path.stat().st_size != end:
-            raise DataError(f"{self.path}: expected {end} bytes, got {self.path.stat().st_size}; run `dvc repro` again")
-        return tensors
-
-    def _foreign(self, error: Exception) -> DataError:
-        return DataError(f"{self.path}: not a packed split; `dvc repro preprocess` makes it: {error!r}")
+            with safe_open(self.path, "np") as file:
+                return {name: file.get_slice(name).get_shape() for name in TENSORS}, file.metadata()[CHECKSUM]
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path}: not a packed split; `dvc repro preprocess` makes it: {error!r}") from None
 
 
 class TargetSplit(PackedSplit):
@@ -280,7 +171,7 @@ class TargetSplit(PackedSplit):
         return scaled(clipped(self.unscaled_target(number), self.task)) >= 0.5
 
 
-def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: str) -> list[PackedSplit]:
+def packed_splits(folder: Path, datasets: Sequence[str], split: str, task: Task) -> list[PackedSplit]:
     """The packed `split` of each of these data sets that has one and holds images in it. Raises DataError where a file
     is damaged.
     """

@@ -8,11 +8,11 @@ from types import ModuleType
 import numpy as np
 
 from pipeline.annotations import Sample
-from pipeline.data.reading.files import pictures
+from pipeline.data.reading.files import image_files
 from pipeline.data.reading.findings import Finding
 from pipeline.params.choices import Dataset, Task, Validation
 
-# The module that reads a data set, by `samples(root, split, task, labels, findings)`. Imported when it is needed, so
+# The module that reads a data set, by `samples(root, findings, split, task, labels)`. Imported when it is needed, so
 # that a stage depends on no other reader.
 READERS: dict[Dataset, str] = {
     "dendi": "pipeline.data.formats.dendi",
@@ -57,14 +57,14 @@ def read(
     reader = import_module(READERS[dataset])
     if dataset == "sdrw":
         return _sdrw(reader, root, split, task, sdrw_validation, seed, findings)
-    return reader.samples(root, split, task, labels, findings)
+    return reader.samples(root, findings, split, task, labels)
 
 
 def unused_images(root: Path, used: set[Path]) -> list[Finding]:
     """A note on each image under `root` that is not among the `used` ones."""
     return [
         Finding("note", "image in no split", f"{path}: no annotation of this task names it")
-        for path in pictures(root, []) if path not in used
+        for path in image_files(root, []) if path not in used
     ]  # fmt: skip
 
 
@@ -72,9 +72,9 @@ def _sdrw(
     reader: ModuleType, root: Path, split: str, task: Task, validation: Validation, seed: int, findings: list[Finding]
 ) -> list[Sample]:
     if split == "test" or (split == "val" and validation == "released"):
-        return reader.samples(root, "test", task, (), findings)
+        return reader.samples(root, findings, "test", task, ())
     found: list[Finding] = []
-    training = reader.samples(root, "train", task, (), found)
+    training = reader.samples(root, found, "train", task, ())
     if validation == "held_out":
         apart = set(np.random.default_rng(seed).permutation(len(training))[: max(1, round(HELD_OUT * len(training)))])
         training = [sample for number, sample in enumerate(training) if (number in apart) == (split == "val")]

@@ -10,18 +10,19 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pipeline.annotations import Sample
-from pipeline.data.packed.split import Packed, write_packed
 from pipeline.data.packed.targets import mask, unscaled_target
-from pipeline.data.preparation.repair import outside, placed, repaired
-from pipeline.data.reading.findings import Finding
+from pipeline.data.preparation.packing import Packed, write_packed
+from pipeline.data.preparation.repair import aligned, outside, repaired
+from pipeline.data.reading.findings import Finding, Kind
 from pipeline.data.reading.images import UPRIGHT, Photograph, read_photograph
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
+from pipeline.params.choices import Task
 
 
 def pack(
     samples: Sequence[Sample],
-    task: str,
+    task: Task,
     size: int,
     path: Path,
     description: str,
@@ -55,7 +56,7 @@ def pack(
 @dataclass(frozen=True)
 class _Preparation(Dataset):
     samples: Sequence[Sample]
-    task: str
+    task: Task
     size: int
     repair: bool
     clip: bool
@@ -72,18 +73,18 @@ class _Preparation(Dataset):
 
 def _prepared(preparation: _Preparation) -> DataLoader:
     """Every sample in turn, each prepared by one of as many processes as there are cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores, len(preparation) // 4)
     return DataLoader(preparation, batch_size=None, num_workers=workers)
 
 
-def prepare(sample: Sample, task: str, size: int, repair: bool, clip: bool) -> tuple[Packed, list[Finding]]:
+def prepare(sample: Sample, task: Task, size: int, repair: bool, clip: bool) -> tuple[Packed, list[Finding]]:
     """One sample for the packed file, and what was found in it. Raises DataError where its image cannot be read."""
     photograph = read_photograph(sample.image)
-    notes = [("note", *note) for note in _peculiarities(sample.image, photograph)]
+    notes: list[tuple[Kind, str, str]] = [("note", *note) for note in _peculiarities(sample.image, photograph)]
     pixels, annotation = photograph.pixels, sample.annotation
     if repair:
-        annotation, turned, changes = placed(sample, photograph)
+        annotation, turned, changes = aligned(sample, photograph)
         pixels = photograph.turned() if turned else pixels
         annotation, more = repaired(annotation, pixels.shape[1], pixels.shape[0])
         notes += [("repair", *change) for change in changes + more]

@@ -34,7 +34,7 @@ def outside(annotation: Annotation, width: int, height: int) -> float:
     )
 
 
-def placed(sample: Sample, photograph: Photograph) -> tuple[Annotation, bool, list[Change]]:
+def aligned(sample: Sample, photograph: Photograph) -> tuple[Annotation, bool, list[Change]]:
     """A sample's marks in the pixels of its photograph, whether that is to be turned by EXIF, and what was changed.
 
     The size that the marks were drawn on tells whether the tool turned the photograph, and how it was resized since.

@@ -8,8 +8,9 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from pipeline.data.reading.images import RAW, is_image
+from pipeline.data.reading.images import RAW, starts_as_image
 from pipeline.errors import DataError
 
 # What images are called. A file of another name is one by its content; what is called so and is none is told.
@@ -28,7 +29,8 @@ def visible(folder: Path, refused: list[str]) -> list[Path]:
 
     Broken links are among them. What cannot be looked into goes to `refused`, with the reason.
     """
-    found, unlisted = [], []
+    found: list[Path] = []
+    unlisted: list[OSError] = []
     for inner, folders, names in os.walk(folder, onerror=unlisted.append):
         folders[:] = [name for name in folders if not hidden(name)]
         links = [Path(inner, name) for name in sorted(folders) if Path(inner, name).is_symlink()]
@@ -48,15 +50,15 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM
 
 
-def pictures(folder: Path, refused: list[str]) -> list[Path]:
+def image_files(folder: Path, refused: list[str]) -> list[Path]:
     """The images among the `visible` files, those too that cannot be read, so that reading says why."""
-    return [path for path in visible(folder, refused) if is_picture(path)]
+    return [path for path in visible(folder, refused) if is_image_file(path)]
 
 
-def is_picture(path: Path) -> bool:
+def is_image_file(path: Path) -> bool:
     """Whether a file is called like an image, or is one by its content."""
     suffix = path.suffix.lower()
-    return suffix in IMAGES | UNREAD or (suffix not in (".json", ".mat") and path.is_file() and is_image(path))
+    return suffix in IMAGES | UNREAD or (suffix not in (".json", ".mat") and path.is_file() and starts_as_image(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -69,7 +71,7 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """The content of a JSON file as plain Python values. Raises DataError, which names the file."""
     try:
         return json.loads(read_bytes(path))
@@ -77,13 +79,13 @@ def read_json(path: Path) -> object:
         raise DataError(f"{path}: expected JSON, got {error}") from None
 
 
-def point(value: object) -> tuple[float, float]:
+def point(value: Any) -> tuple[float, float]:
     """A pair of finite coordinates. Raises ValueError, or TypeError where there are no two numbers at all."""
     x, y = value
     return coordinate(x), coordinate(y)
 
 
-def coordinate(value: object) -> float:
+def coordinate(value: Any) -> float:
     """One finite coordinate. Raises ValueError or TypeError."""
     try:
         number = float(value)

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,7 @@ UPRIGHT, LYING = 1, (5, 6, 7, 8)
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO, DNG_VERSION = 258, 262, 0, 50706  # tags of TIFF, and one's value
 STRIP = 2**20  # pixels that are converted at a time: Pillow and NumPy need several copies of what they convert
 LIGHT = 191  # mean grey of what can be seen in a picture, above which it would hardly show on white
-Layers = tuple[np.ndarray, np.ndarray | None]  # uint8 RGB [H, W, 3]; opacity, uint8 [H, W, 1], where there is one
+Layers = tuple[np.ndarray, Any]  # uint8 RGB [H, W, 3]; opacity, uint8 [H, W, 1], None where there is none
 
 # What other files begin with -> what they are.
 FOREIGN = {
@@ -50,7 +50,7 @@ class Photograph:
     """
 
     pixels: np.ndarray
-    format: str
+    format: str | None
     mode: str
     orientation: int
 
@@ -77,18 +77,19 @@ def read_photograph(source: Path | BinaryIO) -> Photograph:
                 pixels = _turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))
             return Photograph(_locked(pixels), kind, mode, orientation)
     except FileNotFoundError:
-        gone = f"a link to {source.readlink()}, which is not there" if source.is_symlink() else "image not found"
+        link = source.readlink() if isinstance(source, Path) and source.is_symlink() else None
+        gone = f"a link to {link}, which is not there" if link else "image not found"
         raise DataError(f"{name}: {gone}") from None
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     except Image.DecompressionBombError as error:  # so far above our limit that Pillow refuses the header
-        got = re.search(r"\d+|$", str(error)).group()
-        raise DataError(f"{name}: expected at most {LARGEST_IMAGE} pixels, got {got}") from None
+        got = re.findall(r"\d+", str(error))[:1]
+        raise DataError(f"{name}: expected at most {LARGEST_IMAGE} pixels, got {''.join(got)}") from None
     except Exception as error:  # of a dozen kinds for a damaged image
         raise DataError(f"{name}: {_reason(source, error)}") from None
 
 
-def is_image(path: Path) -> bool:
+def starts_as_image(path: Path) -> bool:
     """Whether a file's content begins like that of an image, one that is read or one that is not."""
     try:
         with path.open("rb") as file:
@@ -245,7 +246,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _on_ground(strips: Callable[[], Iterable[Layers]], shape: tuple[int, int]) -> np.ndarray:
+def _on_ground(strips: Callable[[], Iterable[Layers]], shape: tuple[int, ...]) -> np.ndarray:
     """uint8 RGB [H, W, 3]: what can be seen, on white as viewers show it, or on black where it is nearly white itself.
 
     `strips` yields the picture from top to bottom, each time it is called.

@@ -3,9 +3,10 @@
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.annotations import Annotation, Sample
-from pipeline.data.reading.files import IMAGES, hidden, is_picture
+from pipeline.data.reading.files import IMAGES, hidden, is_image_file
 from pipeline.data.reading.findings import Finding, sound
 from pipeline.errors import DataError
 
@@ -19,7 +20,7 @@ def inside(root: Path, name: object) -> Path:
     return root / name
 
 
-def locate(folder: Path, name: object, findings: list[Finding]) -> Path:
+def locate(folder: Path, name: Any, findings: list[Finding]) -> Path:
     """The image in `folder` that an annotation calls `name`; by its stem where that file is missing.
 
     Blanks around a name and wrong extensions occur in SDRW; what was mended goes into `findings`, once. Raises
@@ -78,7 +79,7 @@ class Images:
         if folder not in self._folders:
             stems: dict[str, list[Path]] = {}
             for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".jpg", path.name)):
-                if not hidden(path.name) and not path.is_dir() and is_picture(path):
+                if not hidden(path.name) and not path.is_dir() and is_image_file(path):
                     stems.setdefault(composed(path.stem), []).append(path)
             self._folders[folder] = stems
         return self._folders[folder]
@@ -95,7 +96,9 @@ def image_path(content: object) -> PurePosixPath:
     return PurePosixPath(named.replace("\\", "/") if isinstance(named, str) and "\0" not in named else "")
 
 
-def annotated(folder: Path, pattern: str, read: Callable[[Path], Annotation], findings: list[Finding]) -> list[Sample]:
+def annotated_images(
+    folder: Path, pattern: str, read: Callable[[Path], Annotation], findings: list[Finding]
+) -> list[Sample]:
     """A sample for every annotation file of `folder`, with the image of the same name beside it.
 
     What cannot be read, or has no image, becomes a fault in `findings`. Raises DataError where there is nothing at all.

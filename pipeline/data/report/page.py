@@ -13,6 +13,7 @@ from pipeline.data.packed.split import SUFFIX, PackedSplit
 from pipeline.data.report.survey import PLACE, Survey, in_order
 from pipeline.figures.pictures import CARD, LINE, annotated, contact_sheet
 from pipeline.figures.tables import to_markdown
+from pipeline.params.choices import Task
 
 SHOWN = 12  # pictures of a kind, and lines of a list; the CSV files hold all
 WIDTH = 1200  # pixels, of a row of pictures
@@ -23,7 +24,7 @@ STYLE = (
 LEGEND = "Axes in green, ellipses in light blue, rotation centres in pink with their fold."
 
 
-def write_data_report(found: Survey, packed: Path, task: str, seed: int, folder: Path) -> None:
+def write_data_report(found: Survey, packed: Path, task: Task, seed: int, folder: Path) -> None:
     """Write report.md, report.html, CSV files of everything and pictures into `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("images", "findings", "copies"):
@@ -64,7 +65,7 @@ def write_data_report(found: Survey, packed: Path, task: str, seed: int, folder:
 class Gallery:
     """Draws packed samples with their marks."""
 
-    def __init__(self, packed: Path, task: str, folder: Path) -> None:
+    def __init__(self, packed: Path, task: Task, folder: Path) -> None:
         self.packed, self.task, self.folder = packed, task, folder
 
     def card(self, dataset: str, split: str, number: int, caption: str) -> np.ndarray:

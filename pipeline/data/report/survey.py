@@ -10,6 +10,7 @@ from tqdm import tqdm
 from pipeline.data.packed.split import SUFFIX, PackedSplit
 from pipeline.data.preparation.catalogue import SPLITS
 from pipeline.data.report.duplicates import fingerprint, pairs
+from pipeline.params.choices import Task
 
 IMAGE = ["dataset", "split", "number", "name", "height", "width", "axes", "discs", "centres", "marked", "file"]
 FINDING = ["dataset", "split", "kind", "what", "text", "image"]
@@ -51,7 +52,7 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["dataset", "split"], key=lambda names: names.map(order), ignore_index=True)
 
 
-def survey(packed: Path, task: str) -> Survey:
+def survey(packed: Path, task: Task) -> Survey:
     """Look at every image of every packed data set, whose folders lie in `packed`."""
     images, folds, findings, prints = [], [], [], []
     for dataset, names in SPLITS.items():

@@ -72,7 +72,7 @@ def _share_inside(axis: ReflectionAxis, size: Size) -> float:
     return float(((x >= 0) & (y >= 0) & (x <= size[1] - 1) & (y <= size[0] - 1)).mean())
 
 
-def hidden(axis: ReflectionAxis, places: list[Place]) -> bool:
+def covered(axis: ReflectionAxis, places: list[Place]) -> bool:
     """Whether objects lie over a fifth of an axis or more."""
     x, y = _along(axis)
-    return sum(np.mean(np.hypot(x - a, y - b) < radius) for a, b, radius in places) > 0.2
+    return sum(float(np.mean(np.hypot(x - a, y - b) < radius)) for a, b, radius in places) > 0.2

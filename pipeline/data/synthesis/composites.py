@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc, RotationCentre
-from pipeline.data.synthesis.backdrops import Backdrops, Place, Size, backdrop, hidden
+from pipeline.data.synthesis.backdrops import Backdrops, Place, Size, backdrop, covered
 from pipeline.data.synthesis.outlines import Outline, random_outline, random_profile
 from pipeline.data.synthesis.painting import Paint, Photographs
 from pipeline.data.synthesis.symmetries import MIRROR, NONE, Symmetry
@@ -79,7 +79,7 @@ def compose(
         symmetries += [_rotation(rng, recipe) for _ in range(rng.choice(recipe.rotations))]
         symmetries += [NONE] * int(disturb and rng.integers(3))  # distractors
         places = _places(rng, size, recipe.extent, len(symmetries))
-        annotation = Annotation(tuple(axis for axis in axes if not hidden(axis, places)))
+        annotation = Annotation(tuple(axis for axis in axes if not covered(axis, places)))
         for symmetry, place in zip(symmetries, places, strict=True):
             old, new = annotation, _object(rng, canvas, photographs, symmetry, place, recipe, disturb)
             annotation = Annotation(old.axes + new.axes, old.discs + new.discs, old.centres + new.centres)
@@ -133,7 +133,7 @@ def _frame(rng: Generator, symmetry: Symmetry, place: Place, upright: float, dis
     return np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1]]) @ slant
 
 
-def _apply(frame: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _apply(frame: np.ndarray, x: np.ndarray | float, y: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     a, b, scale = (row[0] * x + row[1] * y + row[2] for row in frame)
     return a / scale, b / scale
 

@@ -136,14 +136,13 @@ def _photographs(test: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def _load(name: str) -> np.ndarray:
     package, _, file = name.partition("/")
     spec = find_spec(package)
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         raise DataError(f"expected the package {package}, which brings {name}; install scikit-image and scikit-learn")
     path = Path(spec.submodule_search_locations[0]) / file
     if not path.is_file():
         raise DataError(f"{path}: not found; expected this photograph in the installed {package}: reinstall it")
     with Image.open(path, formats=FORMATS) as image:
-        image = image.convert("L" if image.mode == "L" else "RGB")
-    return source(image)
+        return source(image.convert("L" if image.mode == "L" else "RGB"))
 
 
 def _annotate_dendi(root: Path, drawn: Drawn) -> None:
@@ -210,12 +209,14 @@ def _annotate_ldrs(root: Path, drawn: Drawn) -> None:
     for path, annotation in (image for images in drawn.values() for image in images):
         with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-        shapes = [
+        shapes: list[dict] = [
             {"label": "axis", "points": [row[:2], row[2:]], "group_id": None, "shape_type": "line", "flags": {}}
             for row in _rows(annotation)
         ]
-        content = {"version": "4.5.6", "flags": {}, "shapes": shapes, "imagePath": path.name, "imageData": None}
-        content |= {"imageHeight": height, "imageWidth": width}
+        content: dict = {
+            "version": "4.5.6", "flags": {}, "shapes": shapes, "imagePath": path.name, "imageData": None,
+            "imageHeight": height, "imageWidth": width,
+        }  # fmt: skip
         path.with_suffix(".json").write_text(json.dumps(content, indent=2))
 
 

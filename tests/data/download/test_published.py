@@ -326,7 +326,7 @@ def test_where_none_serves_each_reason_is_given(server, catalogue, assert_fails)
         catalogue(server.url("gone"), page, disguised, refused, "memory://none.zip", "/none/file.zip")
         message = assert_fails("nyu")
     first, *reasons = [line for line in message.splitlines() if line.startswith(("nyu", "- "))]
-    assert first == "nyu (params.yaml: published.pmc) cannot be had:"
+    assert first == "nyu (params.yaml: published.pmc) cannot be fetched:"
     for reason, words in zip(
         reasons,
         [

@@ -21,7 +21,8 @@ from pipeline.data.formats import dendi
 from pipeline.data.formats.labelme import ldrs
 from pipeline.data.formats.labelme import shapes as labelme
 from pipeline.data.formats.matlab import nyu, sdrw
-from pipeline.data.packed.split import Packed, PackedSplit, write_packed
+from pipeline.data.packed.split import PackedSplit
+from pipeline.data.preparation.packing import Packed, write_packed
 from pipeline.data.reading.images import read_photograph
 from pipeline.errors import DataError
 
@@ -134,7 +135,7 @@ def check_reader(folder, reader, split):
     """Samples or DataError; paths stay inside the folder and nothing is written."""
     before = listing(folder)
     try:
-        samples = reader.samples(folder, split, "reflection", (), findings := [])
+        samples = reader.samples(folder, findings := [], split, "reflection", ())
     except DataError as error:
         assert str(folder) in str(error)
     else:

@@ -48,14 +48,14 @@ def axes(*rows):
 
 def sound(reader, root, split, task="reflection"):
     """The samples; nothing may be wrong with them."""
-    samples = reader.samples(root, split, task, (), findings := [])
+    samples = reader.samples(root, findings := [], split, task, ())
     assert not [finding for finding in findings if finding.kind == "fault"]
     return samples
 
 
 def assert_fault(path, reader, root, split, task="reflection"):
     """The text of the only fault, which names `path`; the other samples are read."""
-    samples = reader.samples(root, split, task, (), findings := [])
+    samples = reader.samples(root, findings := [], split, task, ())
     (fault,) = [finding for finding in findings if finding.kind == "fault"]
     assert str(path) in fault.text and not fault.image and all(isinstance(s, Sample) for s in samples)
     return fault.text
@@ -64,7 +64,7 @@ def assert_fault(path, reader, root, split, task="reflection"):
 def assert_fails(path, reader, root, split, task="reflection"):
     """The message of the DataError, which names `path`: there is no going on."""
     with pytest.raises(DataError) as caught:
-        reader.samples(root, split, task, (), [])
+        reader.samples(root, [], split, task, ())
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -245,19 +245,19 @@ def test_sdrw_damaged_ground_truth_of_the_training_images(tmp_path, truth):
 def test_sdrw_goes_on_without_a_malformed_entry(tmp_path):
     for kind in ("single", "multiple"):
         path = sdrw_training(tmp_path, kind, ("a.jpg", ROW), ("b.jpg", ROW[:3]), ("c.jpg", OTHER), ("b.jpg", OTHER))
-    found = sdrw.samples(tmp_path, "train", "reflection", (), findings := [])
+    found = sdrw.samples(tmp_path, findings := [], "train", "reflection", ())
     assert [s.name for s in found] == ["single-a", "single-c", "multiple-a", "multiple-c"]  # not half of b's axes
     assert len(findings) == 2 and "b.jpg" in findings[1].text and str(path) in findings[1].text
     single = [("a.jpg", ROW), ("gone.jpg", OTHER), ("../a.jpg", OTHER)]
     sdrw_testing(tmp_path, single, [], ["single_testing/a.jpg"])
-    found = sdrw.samples(tmp_path, "test", "reflection", (), findings := [])
+    found = sdrw.samples(tmp_path, findings := [], "test", "reflection", ())
     assert [s.name for s in found] == ["single-a"]
     assert [f.what for f in findings] == ["annotation without an image"] * 2 and "inside" in findings[1].text
 
 
 def test_sdrw_tells_what_it_mended(tmp_path):
     sdrw_testing(tmp_path, [("a.jpg ", ROW), ("b.jpg", OTHER)], [], ["single_testing/a.jpg", "single_testing/b.png"])
-    sdrw.samples(tmp_path, "test", "reflection", (), findings := [])
+    sdrw.samples(tmp_path, findings := [], "test", "reflection", ())
     assert [(f.kind, f.what) for f in findings] == [
         ("repair", "blanks around a name"),
         ("repair", "wrong extension in an annotation"),

@@ -13,8 +13,9 @@ from safetensors import safe_open
 from torch.utils.data import DataLoader
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
-from pipeline.data.packed.split import HEADER, Packed, PackedSplit, TargetSplit, packed_splits, write_packed
+from pipeline.data.packed.split import PackedSplit, TargetSplit, packed_splits
 from pipeline.data.packed.targets import mask, scaled, unscaled_target
+from pipeline.data.preparation.packing import HEADER, Packed, write_packed
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
 
@@ -164,7 +165,8 @@ def test_a_large_split_is_never_in_memory(tmp_path):
     code = """
 import resource, sys, numpy as np
 from pathlib import Path
-from pipeline.data.packed.split import HEADER, Packed, PackedSplit, write_packed
+from pipeline.data.packed.split import PackedSplit
+from pipeline.data.preparation.packing import HEADER, Packed, write_packed
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 path, side, before = Path(sys.argv[1]), 417, peak()
 image, target = np.full((side, side, 3), 7, np.uint8), np.zeros((side, side), np.float32)
@@ -208,7 +210,7 @@ def test_a_damaged_file_is_named(split, damage):
 def test_no_byte_changes_unnoticed(split):
     """Each of the header's, and some of the rest: it is found, or makes no difference, as in the header's padding."""
     sound = split.path.read_bytes()
-    expected = PackedSplit(split.path, "reflection")._tensors
+    expected = PackedSplit(split.path, "reflection")._head
     for place in [*range(700), *range(700, len(sound), 97), len(sound) - 1]:
         damaged = bytearray(sound)
         damaged[place] ^= 16
@@ -218,7 +220,7 @@ def test_no_byte_changes_unnoticed(split):
         except DataError as error:
             assert "train.safetensors" in str(error)
         else:
-            assert found._tensors == expected and 600 < place < 8 + HEADER
+            assert found._head == expected and 600 < place < 8 + HEADER
 
 
 def test_a_damaged_split_is_not_trained_on(split):

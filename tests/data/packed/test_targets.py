@@ -150,7 +150,7 @@ def star(axes, size=201):
 
 @pytest.mark.parametrize(("axes", "clipped", "released"), [(1, 0.8, 1), (2, 0.8, 0.6), (4, 0.8, 0.4)])
 def test_without_clipping_axes_sink_beside_a_crossing(axes, clipped, released):
-    """As in the released loaders (METHOD section 3): at half of the axes' pixels, at least."""
+    """As in the released loaders (docs/method.md, Training targets): at half of the axes' pixels, at least."""
     marked = star(axes)
     assert np.median(native_target(marked, "reflection")[marked]) > clipped
     assert np.median(native_target(marked, "reflection", clip=False)[marked]) < released

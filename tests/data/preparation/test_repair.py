@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
 from pipeline.data.packed.targets import mask
-from pipeline.data.preparation.repair import FAR_OUT, crosses, exchanged, outside, placed, points, repaired
+from pipeline.data.preparation.repair import FAR_OUT, aligned, crosses, exchanged, outside, points, repaired
 from pipeline.data.reading.images import Photograph
 from pipeline.errors import DataError
 
@@ -130,7 +130,7 @@ STORED, LYING, TURNED_OVER = (30, 60), 6, 3  # width and height of the photograp
 def test_the_size_that_was_drawn_on_tells_turn_and_scale(drawn, orientation, point, expected, turned):
     photograph = Photograph(np.zeros((*STORED[::-1], 3), np.uint8), "JPEG", "RGB", orientation)
     marks = Annotation(centres=(RotationCentre(*point, 4),))
-    found, done, changes = placed(Sample("a", Path("a.jpg"), marks, drawn), photograph)
+    found, done, changes = aligned(Sample("a", Path("a.jpg"), marks, drawn), photograph)
     (centre,) = found.centres
     assert (centre.x, centre.y) == pytest.approx(expected) and done == turned
     assert [what for what, _ in changes] == ["marks scaled to the image"] * (expected != point) + [
@@ -143,4 +143,4 @@ def test_the_size_that_was_drawn_on_tells_turn_and_scale(drawn, orientation, poi
 def test_another_image_than_the_one_that_was_marked(drawn, orientation):
     photograph = Photograph(np.zeros((*STORED[::-1], 3), np.uint8), "JPEG", "RGB", orientation)
     with pytest.raises(DataError, match=f"a.jpg: its marks were drawn on an image of {drawn[0]} x {drawn[1]} pixels"):
-        placed(Sample("a", Path("a.jpg"), Annotation(), drawn), photograph)
+        aligned(Sample("a", Path("a.jpg"), Annotation(), drawn), photograph)

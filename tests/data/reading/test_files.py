@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.data.formats.labelme.ldrs import samples
 from pipeline.data.preparation.catalogue import unused_images
-from pipeline.data.reading.files import pictures
+from pipeline.data.reading.files import image_files
 from pipeline.data.reading.images import FORMATS, read_photograph
 from pipeline.errors import DataError
 
@@ -22,7 +22,7 @@ def saved(path, kind="JPEG"):
 
 
 def names(folder):
-    found = pictures(folder, refused := [])
+    found = image_files(folder, refused := [])
     assert not refused
     return [str(path.relative_to(folder)) for path in found]
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_looked_into_is_told(tmp_path, monkeypatch):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refusing)  # root may read what others may not
-    found = pictures(tmp_path, refused := [])
+    found = image_files(tmp_path, refused := [])
     assert [path.name for path in found] == ["a.jpg"]
     assert refused == [
         f"{tmp_path}/linked: links to folders are not followed; name it by itself",
@@ -132,5 +132,5 @@ def test_ldrs_tells_the_size_that_was_drawn_on(tmp_path):
     folder = tmp_path / "LDRS" / "val"
     saved(folder / "a.jpg")
     (folder / "a.json").write_text('{"shapes": [{"points": [[1, 2], [3, 4]]}], "imageWidth": 18, "imageHeight": 18}')
-    (sample,) = samples(tmp_path, "val", "reflection", (), [])
+    (sample,) = samples(tmp_path, [], "val", "reflection", ())
     assert sample.drawn == (18, 18)

@@ -14,7 +14,7 @@ from skimage.data import astronaut, chelsea, coffee
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.data.formats.labelme import own
 from pipeline.data.formats.labelme import shapes as labelme
-from pipeline.data.synthesis.backdrops import Backdrops, hidden
+from pipeline.data.synthesis.backdrops import Backdrops, covered
 from pipeline.data.synthesis.composites import Recipe, compose
 from pipeline.data.synthesis.outlines import random_profile
 from pipeline.data.synthesis.symmetries import MIRROR
@@ -48,7 +48,7 @@ def test_images_follow_from_seed_and_number_alone(tmp_path, task):
         generate(PHOTOGRAPHS, tmp_path / name / "train", task, count, 96, 5, workers)
     for path in sorted((tmp_path / "two" / "train").iterdir()):
         assert path.read_bytes() == (tmp_path / "one" / "train" / path.name).read_bytes()
-    samples = own.samples(tmp_path / "one", "train", "reflection", (), [])
+    samples = own.samples(tmp_path / "one", [], "train", "reflection", ())
     assert len(samples) == 6 and any(sample.annotation.serves(task) for sample in samples)
     assert len({sample.image.read_bytes() for sample in samples}) == 6
     for sample in samples:
@@ -137,8 +137,8 @@ def test_axes_of_backdrops_are_carried_along():
 
 def test_hidden_axes_of_backdrops_are_not_marked():
     axis, other = ReflectionAxis(100, 20, 100, 120), ReflectionAxis(10, 10, 60, 10)
-    assert hidden(axis, [(100, 60, 40)]) and hidden(axis, [(100, 20, 15), (100, 120, 15)])
-    assert not hidden(other, [(100, 60, 40)]) and not hidden(axis, [(100, 20, 15)]) and not hidden(axis, [])
+    assert covered(axis, [(100, 60, 40)]) and covered(axis, [(100, 20, 15), (100, 120, 15)])
+    assert not covered(other, [(100, 60, 40)]) and not covered(axis, [(100, 20, 15)]) and not covered(axis, [])
 
 
 def test_whole_photographs_only_where_their_axes_are_known(tmp_path):
@@ -147,7 +147,7 @@ def test_whole_photographs_only_where_their_axes_are_known(tmp_path):
     for name, backdrops in (("without", None), ("with", Backdrops(photographs, [[axis]] * 3))):
         (tmp_path / name / "train").mkdir(parents=True)
         generate(photographs, tmp_path / name / "train", "reflection", 40, 96, 1, 0, backdrops=backdrops)
-        marks = [sample.annotation.axes for sample in own.samples(tmp_path / name, "train", "reflection", (), [])]
+        marks = [sample.annotation.axes for sample in own.samples(tmp_path / name, [], "train", "reflection", ())]
         slopes = [(axes[0].x2 - axes[0].x1) / (axes[0].y2 - axes[0].y1 + 1e-9) for axes in marks if len(axes) == 1]
         whole.append(sum(abs(abs(found) - slope) < 1e-6 for found in slopes))
     assert whole[0] == 0 and 6 < whole[1] < 34

@@ -8,12 +8,12 @@ from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.data.formats.labelme import shapes as labelme
 from pipeline.data.reading.files import point, read_json
 from pipeline.data.reading.findings import Finding
-from pipeline.data.reading.pairing import annotated
+from pipeline.data.reading.pairing import annotated_images
 from pipeline.errors import DataError
 from pipeline.params.choices import Task
 
 
-def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, findings: list[Finding], split: str, task: Task, labels: Collection[str]) -> list[Sample]:
     """The images of `split` (train, val, test); `root` holds `LDRS/SPLIT/NAME.json` and `NAME.jpg`.
 
     A malformed annotation, or one without an image, becomes a fault in `findings`.
@@ -29,5 +29,5 @@ def samples(root: Path, split: str, task: Task, labels: Collection[str], finding
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: expected LabelMe JSON, shapes of two points each, got {error!r}") from None
 
-    samples = annotated(root / "LDRS" / split, "*.json", axes, findings)
+    samples = annotated_images(root / "LDRS" / split, "*.json", axes, findings)
     return [replace(sample, drawn=drawn[sample.name]) for sample in samples]

@@ -13,13 +13,14 @@ from pipeline.errors import DataError
 from pipeline.params.choices import Task
 
 
-def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, findings: list[Finding], split: str, task: Task, labels: Collection[str]) -> list[Sample]:
     """The images of `split`; none where none were found. `labels`: those of symmetry marks, all where there is none.
 
     Malformed annotations become faults in `findings`. Raises DataError where nothing in a split for training is a
     symmetry mark.
     """
-    folder, images, strange = root / split, Images(), Counter()
+    folder, images = root / split, Images()
+    strange: Counter[str] = Counter()
 
     def sample(path: Path) -> Sample:
         drawing = labelme.read_drawing(path, labels)

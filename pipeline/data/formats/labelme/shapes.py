@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -79,7 +80,7 @@ def size(content: dict) -> tuple[int, int] | None:
     return (width, height) if width and height else _embedded_size(content.get("imageData"))
 
 
-def _side(told: object) -> int | None:
+def _side(told: Any) -> int | None:
     """A whole number of pixels, as a number or, by some tools, as text; None for anything else."""
     try:
         side = float(told) if type(told) in (int, float, str) else 0
@@ -88,7 +89,7 @@ def _side(told: object) -> int | None:
         return None
 
 
-def _embedded_size(data: object) -> tuple[int, int] | None:
+def _embedded_size(data: Any) -> tuple[int, int] | None:
     """Width and height of the image that lies in a file itself, in base64: early LabelMe tells the size by it alone."""
     try:
         with Image.open(BytesIO(base64.b64decode(data)), formats=FORMATS) as image:

@@ -47,8 +47,8 @@ def read_matlab(path: Path, names: Collection[str]) -> dict:
     if missing := [name for name in names if name not in found]:
         raise DataError(f"{path}: expected the variables {missing}, got {sorted(filter(None, held))}")
     for name in names:
-        if isinstance(found[name], Unreadable):
-            raise DataError(f"{path}: {name}: expected numbers, text, cells or structs, got {found[name].what}")
+        if isinstance(value := found[name], Unreadable):
+            raise DataError(f"{path}: {name}: expected numbers, text, cells or structs, got {value.what}")
     return found
 
 

@@ -42,7 +42,8 @@ class Hdf5:
     """
 
     def __init__(self, content: bytes, most: int) -> None:
-        self._content, self._left, self._headers = content, most, {}
+        self._content, self._left = content, most
+        self._headers: dict[int, list[tuple[int, bytes]]] = {}
         version = content[8] if content.startswith(SIGNATURE) and len(content) > 8 else NOWHERE
         if version > 3 or content[13:15] != b"\x08\x08" and content[9:11] != b"\x08\x08":
             raise ValueError("its HDF5 header is damaged or of another kind")
@@ -51,7 +52,7 @@ class Hdf5:
 
     def members(self, address: int) -> dict[str, int]:
         """The addresses of the objects in a group, by name; links to elsewhere are left out."""
-        found = {}
+        found: dict[str, int] = {}
         for kind, message in self._messages(address):
             if kind == TABLE:
                 tree, heap = struct.unpack_from("<2Q", message)
@@ -178,11 +179,12 @@ class Hdf5:
                     raise ValueError("an object's header is damaged or of another kind than MATLAB's")
                 found.append((kind, message))
                 if kind == CONTINUED:
-                    blocks.append(self._continued(*struct.unpack_from("<QQ", message), old))
+                    blocks.append(self._continued(message, old))
         return found
 
-    def _continued(self, place: int, size: int, old: bool) -> tuple[int, int]:
+    def _continued(self, message: bytes, old: bool) -> tuple[int, int]:
         """Place and size of the messages in a later part of an object's header."""
+        place, size = struct.unpack_from("<QQ", message)
         if old:
             return place, size
         self._signed(b"OCHK", place)

@@ -26,7 +26,8 @@ def attribute_parts(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     for size in sizes:
         parts.append(message[position : position + size])
         position += size + (-size % 8 if version == 1 else 0)
-    return *parts, message[position:]
+    name, kind, shape = parts
+    return name, kind, shape, message[position:]
 
 
 def type_of(message: bytes) -> Type:

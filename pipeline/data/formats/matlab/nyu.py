@@ -7,11 +7,17 @@ from pathlib import Path
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
 from pipeline.data.formats.matlab.file import read_matlab, segments
 from pipeline.data.reading.findings import Finding
-from pipeline.data.reading.pairing import annotated
+from pipeline.data.reading.pairing import annotated_images
 from pipeline.params.choices import Task
 
 
-def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+def samples(
+    root: Path,
+    findings: list[Finding],
+    split: str = "train",
+    task: Task = "reflection",
+    labels: Collection[str] = (),
+) -> list[Sample]:
     """All images (they serve training only); `root` holds `NYU/S` and `NYU/M`, each `I001.png`, `I001.mat` and so on.
 
     A malformed annotation, or one without an image, becomes a fault in `findings`.
@@ -19,7 +25,7 @@ def samples(root: Path, split: str, task: Task, labels: Collection[str], finding
     return [
         replace(sample, name=f"{kind}-{sample.name}")
         for kind in ("S", "M")
-        for sample in annotated(root / "NYU" / kind, "*.mat", _axes, findings)
+        for sample in annotated_images(root / "NYU" / kind, "*.mat", _axes, findings)
     ]
 
 

@@ -15,7 +15,7 @@ from pipeline.params.choices import Task
 Mark = tuple[str, object]  # an image's name in the ground truth, and segments of its axes
 
 
-def samples(root: Path, split: str, task: Task, labels: Collection[str], findings: list[Finding]) -> list[Sample]:
+def samples(root: Path, findings: list[Finding], split: str, task: Task, labels: Collection[str]) -> list[Sample]:
     """The images of `split`: `train` (the competition's training images) or `test`; `root` holds `SDRW/`.
 
     A malformed entry of the ground truth, or one whose image is missing, becomes a fault in `findings`.

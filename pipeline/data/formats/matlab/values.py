@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,6 @@ def objects(values: list) -> np.ndarray:
 
 def text(letters: np.ndarray, encoding: str) -> object:
     """A string, or an array of one for each row, from the code units [rows, ..., columns] of its letters."""
-    rows = letters.reshape(-1, letters.shape[-1]) if letters.size else []
+    rows: Iterable[np.ndarray] = letters.reshape(-1, letters.shape[-1]) if letters.size else []
     lines = [np.ascontiguousarray(row).tobytes().decode(encoding) for row in rows] or [""]
     return lines[0] if len(lines) == 1 else np.array(lines)

@@ -1,22 +1,17 @@
-"""The upsamplers: the fast convolution is the plain one, turning the input turns the output, the state is weights."""
+"""The upsamplers: turning the input of the equivariant one turns its output; the state is weights."""
 
 import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from benchmarks import plain
-from pipeline.model.decoder import build_upsampler
+from pipeline.model.clipsym import PlainUpsampler, build_upsampler
 from pipeline.model.equivariant import enn, equivariant_upsampler, group_space
-from pipeline.model.upsampler import PlainUpsampler, conv_after_x4, conv_of_interleaved, interleaved
 
 GROUPS = ("C4", "C8", "C16", "D4", "D8")
 LAYERS = ("lifting", "upsampler.1", "upsampler.4", "pool")
 WIDTH = {1: 4, 2: 4, 4: 16}  # the least, by number of layers
-side = st.integers(1, 7)
 
 
 def random(*shape):
@@ -43,48 +38,6 @@ def run(module, x):
 def error(output, expected):
     """The largest deviation, relative to how much the expected map varies."""
     return ((output - expected).abs().max() / expected.std()).item()
-
-
-@settings(derandomize=True, deadline=None, max_examples=40)
-@given(batch=st.integers(1, 3), channels=st.integers(1, 4), out=st.integers(1, 4), height=side, width=side)
-def test_conv_after_x4_is_the_plain_formulation(batch, channels, out, height, width):
-    torch.manual_seed(height * 8 + width)
-    x, weight, bias = random(batch, channels, height, width), random(out, channels, 3, 3), random(out)
-    expected = F.conv2d(F.interpolate(x, scale_factor=4, mode="bilinear"), weight, bias, padding=1)
-    torch.testing.assert_close(interleaved(conv_after_x4(x, weight, bias)), expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (2, 3), (4, 4), (26, 26)])
-def test_conv_after_x4_on_the_edges_of_shape(shape):
-    torch.manual_seed(0)
-    x, weight, bias = random(2, 3, *shape), random(2, 3, 3, 3), random(2)
-    expected = F.conv2d(F.interpolate(x, scale_factor=4, mode="bilinear"), weight, bias, padding=1)
-    torch.testing.assert_close(interleaved(conv_after_x4(x, weight, bias)), expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 3), (3, 2)])
-def test_conv_after_x4_gradients(shape):
-    torch.manual_seed(0)
-    inputs = [tensor.requires_grad_() for tensor in (random(2, 2, *shape), random(2, 2, 3, 3), random(2))]
-    assert torch.autograd.gradcheck(conv_after_x4, inputs)
-
-
-@settings(derandomize=True, deadline=None, max_examples=30)
-@given(batch=st.integers(1, 3), channels=st.integers(1, 4), height=side, width=side)
-def test_conv_of_interleaved_is_the_plain_formulation(batch, channels, height, width):
-    torch.manual_seed(height * 8 + width)
-    x, weight, bias = random(batch, channels, 16, height, width), random(1, channels, 3, 3), random(1)
-    image = interleaved(x)
-    assert image.shape == (batch, channels, 4 * height, 4 * width)
-    assert image[-1, -1, 4 * (height - 1) + 2, 4 * (width - 1) + 3] == x[-1, -1, 4 * 2 + 3, -1, -1]
-    expected = F.conv2d(image, weight, bias, padding=1)
-    torch.testing.assert_close(conv_of_interleaved(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_conv_of_interleaved_gradients():
-    torch.manual_seed(0)
-    inputs = [tensor.requires_grad_() for tensor in (random(2, 2, 16, 1, 2), random(1, 2, 3, 3), random(1))]
-    assert torch.autograd.gradcheck(conv_of_interleaved, inputs)
 
 
 @pytest.mark.parametrize("shape, layers", [((1, 2), 2), ((3, 5), 2), ((4, 4), 2), ((2, 3), 1), ((2, 1), 4)])

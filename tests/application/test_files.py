@@ -12,8 +12,7 @@ from PIL import Image
 
 from pipeline.application import detector as predictor
 from pipeline.application.detector import Detection
-from pipeline.application.results import LINES, LONGEST_JPEG, results
-from pipeline.application.selection import select
+from pipeline.application.files import LINES, LONGEST_JPEG, results, select
 from pipeline.cli import main
 from pipeline.detection.axes import DetectedAxis
 from pipeline.errors import DataError

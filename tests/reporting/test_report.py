@@ -1,0 +1,118 @@
+"""The report: each figure in its column and under its heading."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from pipeline.params import load_params
+from pipeline.reporting.report import write_report
+from pipeline.reporting.tables import main_table, robustness_table
+
+PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
+SUMMARY = {
+    "images": 7,
+    "max_f1": 0.51,
+    "f1_at_validation_threshold": 0.42,
+    "random_map_f1": 0.03,
+    "centre_map_f1": 0.14,
+}
+TURNED = {
+    "max_f1": 0.61,
+    "f1_at_threshold": 0.52,
+    "model_disagreement": 0.23,
+    "model_mean_difference": 0.04,
+    "decoder_disagreement": 0.15,
+    "decoder_mean_difference": None,
+}
+CELL = {
+    "changes": {"backbone": "clip", "prompts.kind": "sapg", "decoder.upsampler": "plain"},
+    "task": "reflection",
+    "max_f1": 0.45,
+    "validation_f1": 0.36,
+    "turned_f1": 0.27,
+    "turned_model_disagreement": 0.18,
+    "turned_decoder_disagreement": 0.09,
+    "quarter_decoder_disagreement": 0.01,
+    "epoch": 3,
+}
+
+
+def test_the_main_table():
+    table = main_table({"dendi": {"reflection": SUMMARY}, "own": {"reflection": {"max_f1": None}}}, comparable=True)
+    assert table.to_dict("records") == [
+        {
+            "test set": "dendi",
+            "task": "reflection",
+            "images": 7,
+            "max F1": 51,
+            "F1 at validation threshold": 42,
+            "random map": 3,
+            "centre map": pytest.approx(14),
+            "published CLIPSym": 66.5,
+        }
+    ]
+
+
+def test_the_robustness_table():
+    (row,) = robustness_table({"rotation": TURNED}).to_dict("records")
+    assert pd.isna(row.pop("its mean difference"))
+    assert row == {
+        "DENDI's test images": "rotation",
+        "max F1": 61,
+        "F1 at validation threshold": 52,
+        "inconsistency": 23,
+        "mean difference": 4,
+        "inconsistency of the decoder": 15,
+    }
+
+
+@pytest.fixture(params=["embedded", "published"])
+def report(request, tmp_path):
+    """The kind of data, and the folder of a written report."""
+    for name in ("gallery.png", "pr.png"):
+        (tmp_path / "evaluation/dendi").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "evaluation/dendi" / name).write_text(name)
+    write_report(
+        PARAMS.model_copy(update={"data": request.param}),
+        SimpleNamespace(prompts=["cat dog", "jar pan"], epoch=4, validation_f1=0.333),
+        {"dendi": {"reflection": SUMMARY}, "own": {"reflection": {"images": 0, "max_f1": None}}},
+        {"rotation": TURNED},
+        [CELL],
+        tmp_path / "evaluation",
+        tmp_path / "report",
+    )
+    return request.param, tmp_path / "report"
+
+
+def rows(text):
+    """The cells of all table rows."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_the_page(report):
+    data, folder = report
+    text = (folder / "report.md").read_text()
+    assert text.startswith(f"# CLIPSym: reflection on {data} data\n")
+    comparable = data == "published"
+    assert ["dendi", "reflection", "7", "51.0", "42.0", "3.0", "14.0", *["66.5"] * comparable] in rows(text)
+    assert ("**Not comparable with published figures.**" in text) != comparable
+    cell = ["clip", "sapg", "plain", "reflection", "1", "45.0", "36.0", "27.0", "18.0", "9.0", "1.0", "62.9"]
+    assert cell in rows(text)
+    assert ["rotation", "61.0", "52.0", "23.0", "4.0", "15.0", "-"] in rows(text)
+    assert ["EquiSym", "61.7", "22.0", "48.2", "37.7", "41.1"] in rows(text)
+    assert "F1 59.7, consistency 0.082; with the plain upsampler 58.3 and 0.093." in text
+    assert "Best epoch 4 of 6, validation F1 33.3 (mean over data sets)." in text
+    assert "- cat dog\n- jar pan\n" in text
+
+
+def test_pictures_and_csv(report):
+    _, folder = report
+    assert (folder / "dendi-gallery.png").read_text() == "gallery.png"
+    assert (folder / "dendi-pr.png").read_text() == "pr.png"
+    text = (folder / "report.md").read_text()
+    assert "![overlays of dendi](dendi-gallery.png)" in text and "own-" not in text
+    assert pd.read_csv(folder / "f1.csv")["max F1"].tolist() == [51]
+    assert pd.read_csv(folder / "ablation.csv")["published_f1"].tolist() == [62.9]
+    assert pd.read_csv(folder / "published.csv").set_index("method").at["CLIPSym", "dendi rotation"] == 25.1

@@ -1,0 +1,150 @@
+"""What `evaluate` and `robustness` write, beside what follows by hand from a model whose heat maps are known."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+from pipeline.scoring.baselines import centre_map, random_map
+
+from pipeline.data.packed.split import PackedSplit
+from pipeline.evaluation import evaluate as evaluation
+from pipeline.model.checkpoint import load_model
+from pipeline.model.clipsym import CLIPSym
+from pipeline.processes import Share
+from pipeline.scoring.f1 import THRESHOLDS as LEVELS
+from stages import evaluate, robustness
+from tests.stages.scene import (
+    AXIS,
+    SIZE,
+    THRESHOLDS,
+    UNSEEN,
+    WRONG,
+    f1,
+    heat,
+    packed,
+    read,
+    save_checkpoint,
+    sees_grey,
+    spread,
+    truth,
+    write_params,
+)  # fmt: skip
+
+IMAGES = {"dendi": 5, "sdrw": 2, "ldrs": 3, "photos": 1, "own": 4}
+MARKED = {"sdrw": (AXIS[0], UNSEEN)}  # of the others AXIS alone
+SETS = {**{name: (name,) for name in IMAGES}, "mixed": ("sdrw", "ldrs")}
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """All test sets packed, and a model with a threshold of its own for each; its 4 images a batch do not divide 5."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    params = write_params(folder, f"seed={SEED}", "train.batch=4", "evaluate.gallery=3")
+    for dataset, count in IMAGES.items():
+        packed(folder, dataset, "test", count, MARKED.get(dataset, (AXIS[0],)))
+        packed(folder, dataset, "val", 1, (UNSEEN,))
+        packed(folder, dataset, "train", 1, (UNSEEN,))
+    save_checkpoint(folder / "models/main/model.safetensors", params)
+    return folder
+
+
+@pytest.fixture
+def seen(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(CLIPSym, "forward", sees_grey)
+    return folder
+
+
+def nearest(threshold):
+    return float(LEVELS[np.abs(LEVELS - threshold).argmin()])
+
+
+@pytest.mark.parametrize("test_set", SETS)
+def test_figures_of_a_test_set(seen, test_set):
+    evaluate.main(test_set)
+    found = read(f"metrics/{test_set}.json")["reflection"]
+    images = sum(IMAGES[name] for name in SETS[test_set])
+    marks = sum(IMAGES[name] * len(MARKED.get(name, "1")) for name in SETS[test_set])
+    wrong = images * sum(value > THRESHOLDS[test_set] for _, value in WRONG)
+    assert found["images"] == images
+    assert found["precision"] == pytest.approx(1) and found["recall"] == pytest.approx(images / marks)
+    assert found["max_f1"] == pytest.approx(2 * images / (images + marks))
+    assert found["threshold"] == nearest(0.7 + 0.005)  # the first above all that is wrong
+    assert found["validation_threshold"] == nearest(THRESHOLDS[test_set])
+    assert found["f1_at_validation_threshold"] == pytest.approx(2 * images / (images + wrong + marks))
+
+
+def test_the_curve_has_precision_and_recall_under_their_names(seen):
+    evaluate.main("sdrw")
+    with open("evaluation/sdrw/pr.csv") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    assert [row["threshold"] for row in rows] == pytest.approx(LEVELS.tolist())
+    pairs = [(heat(), truth(*MARKED["sdrw"]))] * 2
+    for row in rows[2::10]:
+        assert [row[key] for key in ("precision", "recall", "f1")] == pytest.approx(f1(pairs, row["threshold"]))
+
+
+@pytest.mark.parametrize("test_set", ["dendi", "mixed"])
+def test_baselines_look_at_no_image(seen, test_set):
+    """The noise is another for each image, drawn from the seed and its place in the test set."""
+    evaluate.main(test_set)
+    marks = [MARKED.get(name, (AXIS[0],)) for name in SETS[test_set] for _ in range(IMAGES[name])]
+    draws = [np.random.default_rng((SEED, number)) for number in range(len(marks))]
+    maps = {
+        "random_map_f1": [random_map(SIZE, SIZE, draw) for draw in draws],
+        "centre_map_f1": [centre_map(SIZE, SIZE, "reflection")] * len(marks),
+    }
+    found = read(f"metrics/{test_set}.json")["reflection"]
+    for name, some in maps.items():
+        pairs = [(one, truth(*columns)) for one, columns in zip(some, marks)]
+        assert found[name] == pytest.approx(f1(pairs, LEVELS)[2].max())
+
+
+def test_the_gallery_shows_images_of_all_sets(seen):
+    evaluate.main("mixed")
+    names = sorted(path.stem for path in (seen / "evaluation/mixed/gallery").iterdir())
+    assert names == ["ldrs-test-0", "ldrs-test-2", "sdrw-test-0"]  # numbers 0, 2 and 4 of all
+    assert Image.open("evaluation/mixed/gallery/ldrs-test-2.png").size[1] == SIZE
+
+
+def test_processes_share_the_images(seen):
+    """Each is scored by one of them."""
+    model, _ = load_model(seen / "models/main/model.safetensors")
+    splits = [PackedSplit(seen / f"data/packed/model/{name}/test.safetensors", "reflection") for name in IMAGES]
+    parts = [evaluation.evaluate(model, splits, 2, 15, SEED, Share(rank, 2)) for rank in (0, 1)]
+    assert [part.images for part in parts] == [10, 5]  # in batches of two
+    assert parts[0].overlays.keys() & parts[1].overlays.keys() == set()
+    assert list((parts[0] + parts[1]).pictures) == [
+        f"{name}-test-{number}" for name, count in IMAGES.items() for number in range(count)
+    ]
+
+
+def dimmed(self, images):
+    """Grey values, in the right half those of a picture three times as dark."""
+    weight = np.where(np.arange(images.shape[-1]) < SIZE // 2, 1, 1 / 3).astype(np.float32)
+    return (images.mean(1, keepdim=True) * images.new_tensor(weight)).logit(eps=1e-6)
+
+
+def test_figures_of_robustness(folder, monkeypatch):
+    """At DENDI's threshold, on DENDI's test images."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(CLIPSym, "forward", dimmed)
+    robustness.main()
+    found = read("metrics/robustness.json")["reflection"]
+    weight = np.where(np.arange(SIZE) < SIZE // 2, 1, 1 / 3).astype(np.float32)
+    straight, marked = heat(), truth(AXIS[0])
+    seen_as = {"identity": (straight, marked), "flip": (straight[:, ::-1], marked[:, ::-1])}
+    for name, (picture, mask) in seen_as.items():
+        pair = [(picture * weight, mask)]
+        assert found[name]["f1_at_threshold"] == pytest.approx(f1(pair, nearest(THRESHOLDS["dendi"]))[2])
+        assert found[name]["max_f1"] == pytest.approx(f1(pair, LEVELS)[2].max())
+    place = np.arange(SIZE) + 0.5 - SIZE / 2
+    distance = np.hypot(place[:, None], place)
+    inside, region = heat() * (distance <= SIZE / 2), distance <= SIZE / 2 - 2
+    first, second = inside[:, ::-1] * weight, (inside * weight)[:, ::-1]
+    a, b = (spread(((one > THRESHOLDS["dendi"]) & region).astype(np.uint8)) for one in (first, second))
+    assert 0.1 < found["flip"]["model_disagreement"] == pytest.approx(1 - 2 * (a & b).sum() / (a.sum() + b.sum()))
+    assert found["flip"]["model_mean_difference"] == pytest.approx(np.abs(first - second)[region].mean(), rel=1e-4)
+    assert found["identity"]["model_disagreement"] == 0

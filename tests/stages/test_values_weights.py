@@ -1,0 +1,86 @@
+"""The stages of the shipped weights: what is found in photographs, and the mean of models with its threshold."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pipeline.model.record import load_record
+from safetensors.torch import load_file
+
+from pipeline.conversion.portable import portable
+from pipeline.detection.axes import find_axes
+from pipeline.model.checkpoint import load_model
+from pipeline.model.clipsym import CLIPSym
+from stages import label, ship
+from tests.stages.scene import AXIS, heat, packed, read, save_checkpoint, sees_grey, write_params
+
+LITE = ["backbone=lite", "backbones.lite.input_size=96", "decoder.width=16", "prompts.kind=none"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def save_models(folder, *names):
+    """Models of other weights and prompts' figures each."""
+    params = write_params(folder, *LITE)
+    for number, name in enumerate(names, start=1):
+        torch.manual_seed(number)
+        path = folder / "models/weights" / name / "model.safetensors"
+        save_checkpoint(path, params, {"own": number / 10}, epoch=number)
+
+
+def test_axes_of_photographs(folder, monkeypatch):
+    """In their own pixels, which are twice as many as the model sees; by the model's sizes that are named."""
+    save_models(folder, "trained")
+    write_params(folder, *LITE, "synthetic.photographs=shots")
+    (folder / "shots").mkdir()
+    monkeypatch.setattr("pipeline.data.synthesis.synthetic.FEWEST", 5)
+    columns = {f"{number}.png": 20 + 30 * number for number in range(5)}
+    for name, column in columns.items():
+        pixels = np.zeros((192, 192, 3), np.uint8)
+        pixels[30:170, column - 2 : column + 3] = 200
+        Image.fromarray(pixels).save(folder / "shots" / name)
+    sizes = []
+
+    def seen(self, images):
+        sizes.append(images.shape[-1])
+        return sees_grey(self, images)
+
+    monkeypatch.setattr(CLIPSym, "forward", seen)
+    label.main("trained", "axes.json", "96", "64:mirrored")
+    found = read("axes.json")
+    assert set(sizes) == {96, 64} and len(sizes) == 2 * len(found)
+    assert len(found) == 4 and found.keys() <= columns.keys()  # one is kept for validation
+    for name, axes in found.items():
+        x1, y1, x2, y2, score = axes[0]
+        assert [x1, x2] == pytest.approx([columns[name]] * 2, abs=2)
+        assert sorted((y1, y2)) == pytest.approx([30, 169], abs=4) and 0.3 < score < 0.8
+
+
+def test_the_mean_of_models_is_shipped(folder, monkeypatch):
+    save_models(folder, "one", "two", "three")
+    packed(folder, "own", "val", 3, name="../data/synthetic/three/packed")
+    packed(folder, "own", "val", 2, (60,), name="../data/synthetic/one/packed")  # where nothing that is seen is right
+    monkeypatch.setattr(ship, "SHIPPED", folder / "shipped")
+    real = CLIPSym.forward
+    monkeypatch.setattr(CLIPSym, "forward", sees_grey)
+    ship.main("one+two+three", "reflection", "96", "96:mirrored")
+    monkeypatch.setattr(CLIPSym, "forward", real)
+
+    path = folder / "shipped/lite_reflection.safetensors"
+    loaded = [load_model(folder / f"models/weights/{name}/model.safetensors") for name in ("one", "two", "three")]
+    states = [model.state_dict() for model, _ in loaded]
+    model, record = loaded[2]
+    mean = {key: torch.stack([state[key] for state in states]).mean(0) for key in states[0] if "num_b" not in key}
+    model.load_state_dict(states[2] | mean)
+    expected, found = portable(model, record)[0].half().state_dict(), load_file(path)
+    assert {tensor.dtype for tensor in found.values()} == {torch.float16} and found.keys() == expected.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=2e-3, atol=1e-5)
+    shipped = load_record(path)
+    assert (shipped.epoch, shipped.thresholds, shipped.portable) == (3, {"own": 0.3}, True)
+    assert shipped.views == ((96, False), (96, True))
+    assert shipped.detection_threshold == pytest.approx(find_axes(heat([AXIS]))[0].score, abs=0.02)
