@@ -19,7 +19,7 @@ def project(tmp_path_factory):
 
 def test_a_preset_is_one_command_and_goes_on_cell_by_cell(project):
     dvc(project, "repro", "ablation/dvc.yaml:upsampler@plain-0")
-    printed = dvc(project, "repro", "ablation/dvc.yaml:table@upsampler")
+    printed = dvc(project, "repro", "ablation/dvc.yaml:table@upsampler", anew=True)
     assert "upsampler@plain-0' didn't change, skipping" in printed
     assert "Running stage 'ablation/dvc.yaml:upsampler@equivariant-0'" in printed and "prompts@" not in printed
     folder = project / "ablation/tables/upsampler"

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.project import forked
+
 PROJECT = Path(__file__).parents[2]
 TOP = """
 stages:
@@ -76,6 +78,9 @@ def started(folder, module, *words):
 
 
 def run(folder, module, *words):
+    if module == "dvc":
+        done = forked(folder, module, *words)
+        return done.returncode, done.stdout + done.stderr
     process = started(folder, module, *words)
     printed, _ = process.communicate()
     return process.returncode, printed
