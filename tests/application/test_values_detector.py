@@ -75,8 +75,7 @@ def test_the_command_asks_for_what_it_was_told(record, tmp_path, monkeypatch, ta
         bound = signature.bind(*args, **named)
         bound.apply_defaults()
         asked.append({key: bound.arguments[key] for key in ("task", "weights", "device", "precision")})
-        params = record.params.model_copy(update={"task": bound.arguments["task"]})
-        return Detector(Grey(), replace(record, params=params, detection_threshold=0.1))
+        return Detector(Grey(), replace(record, task=bound.arguments["task"], detection_threshold=0.1))
 
     monkeypatch.setattr(application, "load", load)
     values = np.zeros((SIZE, SIZE))

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 from PIL import Image
-from pipeline.model.record import ModelRecord
 from scipy.ndimage import grey_dilation
 
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre, Sample
 from pipeline.data.preparation.prepare import pack
-from pipeline.model.backbones.catalogue import embed_prompts
-from pipeline.model.checkpoint import build_model, save_model
+from pipeline.model.backbones.catalogue import pretrained
+from pipeline.model.checkpoint import ModelRecord, save_model
+from pipeline.model.clipsym import build_model
 from pipeline.params import changed, load_params
 from tests.small import CHANGES
 
@@ -65,12 +65,18 @@ def draw(path, heat_map):
     return path
 
 
-def packed(folder, dataset, split, count, columns=(AXIS[0],), size=SIZE, task="reflection", name="packed/model"):
-    """Pack pictures, all alike but for their names and the number of rotation centres, as one split of a data set."""
+def packed(
+    folder, dataset, split, count, columns=(AXIS[0],), unseen=(), size=SIZE, task="reflection", name="packed/model"
+):
+    """Pack pictures, alike but for their names, as one split of a data set.
+
+    `columns`: of the marked axes; those of the numbers in `unseen` have another one. Every second has a centre.
+    """
     samples = []
     for number in range(count):
         path = draw(folder / "pictures" / dataset / f"{split}-{number}.png", heat())
-        annotation = Annotation(axes(*columns).axes, (), (RotationCentre(9, 9, 2),) * (number % 2))
+        marks = axes(*columns, *[UNSEEN] * (number in unseen))
+        annotation = Annotation(marks.axes, (), (RotationCentre(9, 9, 2),) * (number % 2))
         samples.append(Sample(f"{dataset}-{split}-{number}", path, annotation))
     pack(samples, task, size, folder / "data" / name / dataset / f"{split}.safetensors", "test")
 
@@ -78,8 +84,9 @@ def packed(folder, dataset, split, count, columns=(AXIS[0],), size=SIZE, task="r
 def save_checkpoint(path, params, thresholds=THRESHOLDS, epoch=7, validation_f1=0.25):
     """A random model under a record with these figures."""
     prompts = [] if params.prompts.kind == "none" else ["cat", "fire hydrant"]
-    model = build_model(params, prompts, embed_prompts(params.chosen, prompts), pretrained=True)
-    record = ModelRecord(params, prompts, epoch, validation_f1, dict(thresholds))
+    backbone = pretrained(params.chosen)
+    model = build_model(backbone.image_tower(), backbone.embed(prompts), params.decoder, params.train.precision)
+    record = ModelRecord.of(params, prompts, epoch, validation_f1, dict(thresholds))
     save_model(path, model, record)
     return model, record
 

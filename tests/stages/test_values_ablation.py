@@ -17,6 +17,7 @@ from tests.stages.scene import (
     PROJECT,
     SIZE,
     THRESHOLDS,
+    UNSEEN,
     f1,
     heat,
     packed,
@@ -31,8 +32,8 @@ from tests.stages.scene import (
 RECIPE = {
     "initial": "start.safetensors", "epochs": 9, "batch": 3, "accumulate": 2, "image_tower": "frozen",
     "text_tower": "trained", "layer_decay": 0.5, "augmentation": "turned", "schedule": "exp", "decay": 0.125,
-    "warmup": 2, "alpha": 0.75, "gamma": 3.5, "ema": 0.875, "validate_every": 5, "overfit": 2, "workers": 1,
-    "precision": "bf16", "compile": True, "datasets": ["sdrw", "nyu"],
+    "warmup": 2, "alpha": 0.75, "gamma": 3.5, "ema": 0.875, "validate_every": 5, "overfit": 2,
+    "precision": "bf16", "datasets": ["sdrw", "nyu"],
 }  # fmt: skip
 KEYS = [f"train.{key}={str(value).lower() if value is True else value}" for key, value in RECIPE.items()]
 DATA = {"dendi": {"train": 4, "val": 2, "test": 5}, "sdrw": {"train": 3, "val": 1, "test": 2}, "nyu": {"train": 2}}
@@ -45,7 +46,8 @@ def data(tmp_path_factory):
     for name, size in (("packed/model", SIZE + 16), ("packed/ablation", SIZE), ("synthetic/small/packed", SIZE)):
         for dataset, splits in DATA.items():
             for split, count in splits.items():
-                packed(folder, dataset, split, count, size=size, name=name)
+                unseen = (0,) if split == "test" else range(count)
+                packed(folder, dataset, split, count, unseen=unseen, size=size, name=name)
     return folder
 
 
@@ -110,9 +112,10 @@ def test_a_cell(folder, calls, monkeypatch):
         "backbone": "tiny", "prompts.kind": "sapg", "decoder.upsampler": "plain", "decoder.group": "D4",
     }  # fmt: skip
     weight = np.where(np.arange(SIZE) < SIZE // 2, 1, 1 / 3).astype(np.float32)
-    pair = [(heat() * weight, truth(AXIS[0]))]
-    assert scores["max_f1"] == pytest.approx(f1(pair, LEVELS)[2].max())
-    quarter = [(np.rot90(heat()) * weight, np.rot90(truth(AXIS[0])))]
+    marks = [(AXIS[0], UNSEEN), *[AXIS[:1]] * 4]  # of the five test images
+    pairs = [(heat() * weight, truth(*columns)) for columns in marks]
+    assert scores["max_f1"] == pytest.approx(f1(pairs, LEVELS)[2].max())
+    quarter = [(np.rot90(heat()) * weight, np.rot90(truth(*columns))) for columns in marks]
     assert scores["quarter_f1"] == pytest.approx(f1(quarter, LEVELS)[2].max())
     place = np.arange(SIZE) + 0.5 - SIZE / 2
     distance = np.hypot(place[:, None], place)

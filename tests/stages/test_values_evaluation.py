@@ -5,13 +5,14 @@ import csv
 import numpy as np
 import pytest
 from PIL import Image
-from pipeline.scoring.baselines import centre_map, random_map
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.evaluation import evaluate as evaluation
+from pipeline.evaluation.evaluate import centre_map, random_map
 from pipeline.model.checkpoint import load_model
 from pipeline.model.clipsym import CLIPSym
-from pipeline.processes import Share
+from pipeline.processes import Shard
+from pipeline.scoring import f1 as scores
 from pipeline.scoring.f1 import THRESHOLDS as LEVELS
 from stages import evaluate, robustness
 from tests.stages.scene import (
@@ -76,6 +77,13 @@ def test_figures_of_a_test_set(seen, test_set):
     assert found["f1_at_validation_threshold"] == pytest.approx(2 * images / (images + wrong + marks))
 
 
+def test_the_best_threshold_is_that_of_the_best_f1_not_precision():
+    """Of two axes one is seen at 0.9, one at 0.6, between them a wrong line at 0.7."""
+    found = scores.count(heat(), truth(AXIS[0], WRONG[4][0]))
+    assert LEVELS[found.best] == nearest(0.5 + 0.005) and found.precision[-15] == 1
+    assert (found.precision[found.best], found.recall[found.best]) == pytest.approx((2 / 3, 1))
+
+
 def test_the_curve_has_precision_and_recall_under_their_names(seen):
     evaluate.main("sdrw")
     with open("evaluation/sdrw/pr.csv") as file:
@@ -113,7 +121,7 @@ def test_processes_share_the_images(seen):
     """Each is scored by one of them."""
     model, _ = load_model(seen / "models/main/model.safetensors")
     splits = [PackedSplit(seen / f"data/packed/model/{name}/test.safetensors", "reflection") for name in IMAGES]
-    parts = [evaluation.evaluate(model, splits, 2, 15, SEED, Share(rank, 2)) for rank in (0, 1)]
+    parts = [evaluation.evaluate(model, splits, 2, 15, SEED, Shard(rank, 2)) for rank in (0, 1)]
     assert [part.images for part in parts] == [10, 5]  # in batches of two
     assert parts[0].overlays.keys() & parts[1].overlays.keys() == set()
     assert list((parts[0] + parts[1]).pictures) == [

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pipeline.model.record import load_record
 from safetensors.torch import load_file
 
 from pipeline.conversion.portable import portable
 from pipeline.detection.axes import find_axes
-from pipeline.model.checkpoint import load_model
+from pipeline.model.checkpoint import load_model, load_record
 from pipeline.model.clipsym import CLIPSym
 from stages import label, ship
 from tests.stages.scene import AXIS, heat, packed, read, save_checkpoint, sees_grey, write_params
