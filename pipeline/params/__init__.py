@@ -1,6 +1,7 @@
 """The parameters: params.yaml, checked, as frozen objects."""
 
 from pipeline.params.changes import changed
+from pipeline.params.load import load_params
 from pipeline.params.schema import (
     BackboneParams,
     DecoderParams,
@@ -9,7 +10,6 @@ from pipeline.params.schema import (
     PromptParams,
     TowerParams,
     TrainParams,
-    load_params,
 )
 
 __all__ = [

@@ -340,7 +340,7 @@ def test_a_value_twice_would_be_one_cell(tmp_path, key):
 
 def test_cells_of_one_name_are_refused(tmp_path, monkeypatch):
     """No two of the words of today join to the same name; those of tomorrow may."""
-    monkeypatch.setattr("pipeline.params.schema.product", lambda *axes: [("a-b", "c"), ("a", "b-c")])
+    monkeypatch.setattr("pipeline.params.load.product", lambda *axes: [("a-b", "c"), ("a", "b-c")])
     (line,) = faults(tmp_path, {})
     assert "ablation: several of its cells would be called 'a-b-c'" in line
 

@@ -232,9 +232,8 @@ def resized_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
 
     Bicubic, without anti-aliasing (docs/method.md, Image tower).
     """
-    code, grid = positions[:1], positions[1:]
-    old = math.isqrt(len(grid))
-    grid = grid.T.unflatten(1, (old, old))[None]
+    code, old = positions[:1], math.isqrt(len(positions) - 1)
+    grid = positions[1:].T.unflatten(1, (old, old))[None]
     grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)[0].flatten(1).T
     return torch.cat([code, grid])
 
