@@ -163,7 +163,7 @@ def test_best_epoch_is_kept(data, tmp_path, monkeypatch):
 
 def test_text_stays_and_the_rest_learns(run):
     torch.manual_seed(PARAMS.seed)
-    before, prompts = new_model(run[0].params)
+    before, prompts = new_model(params())
     before, after = before.state_dict(), load_file(run[1] / "model.safetensors")
     assert prompts == run[0].prompts and torch.equal(before["text_embeddings"], after["text_embeddings"])
     still = {name for name in before if torch.equal(before[name], after[name])} - {"text_embeddings"}
