@@ -41,19 +41,19 @@ def main() -> None:
         sys.exit(bool(reasons))
     print("| fault | in | caught by |\n|---|---|---|", flush=True)
     every = {"tests": sorted({test for fault in faults for test in fault["tests"]})}
-    survived = wrong = 0
-    for fault, code, printed in tested([*faults, every], options.jobs):
-        failed = FAILED.search(printed)
+    failing: list[str] = []  # without any fault
+    found: list[str] = []
+    for fault, code, printed in tested([every, *faults], options.jobs):
+        failed = FAILED.findall(printed)
         if fault is every:
-            if code:
-                print(f"\nwithout any fault the tests do not pass: {failed[1] if failed else printed}")
-            wrong += code != 0
+            failing = failed if code in (0, 1) else [printed]
             continue
-        result = f"`{failed[1]}`" if code == 1 and failed else SURVIVED if code == 0 else f"pytest ended with {code}"
-        survived, wrong = survived + (code == 0), wrong + (code > 1)
-        print(f"| {fault['fault']} | `{fault['in']}` | {result} |", flush=True)
-    print(f"\n{len(faults)} faults, {survived} survived; {wrong} runs of pytest were none")
-    sys.exit(survived > options.survive or wrong > 0)
+        found.append(failed[0] if code == 1 and failed else SURVIVED if code == 0 else f"pytest ended with {code}")
+        print(f"| {fault['fault']} | `{fault['in']}` | {found[-1]} |", flush=True)
+    print(f"\n{len(found)} faults, {found.count(SURVIVED)} survived")
+    print("\n".join(f"fails without any fault: {test}" for test in failing), end="")
+    wrong = failing or any(test.startswith("pytest ended") for test in found)
+    sys.exit(bool(wrong) or found.count(SURVIVED) > options.survive)
 
 
 def chosen(names: list[str]) -> Iterator[dict]:
@@ -90,9 +90,11 @@ def tested(faults: list[dict], jobs: int) -> Iterator[tuple[dict, int, str]]:
             while waiting and len(running) < jobs:
                 fault, place = waiting.pop(0), TemporaryDirectory(prefix="fault-")
                 copy(Path(place.name))
+                options = ()
                 if "old" in fault:
                     planted(fault, Path(place.name), write=True)
-                running[fork(Path(place.name), fault["tests"])] = fault, place
+                    options = ("-x",)
+                running[fork(Path(place.name), fault["tests"], *options)] = fault, place
             child, status = os.wait()
             fault, place = running.pop(child)
             printed = (Path(place.name) / "words").read_text()
@@ -111,22 +113,23 @@ def copy(folder: Path) -> None:
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=folder, check=True)
 
 
-def fork(folder: Path, names: list[str]) -> int:
-    """Start a process that runs tests in a copy, up to the first that fails, with their words in a file there."""
+def fork(folder: Path, names: list[str], *options: str) -> int:
+    """Start a process that runs tests in a copy, with their words in a file there."""
     sys.stdout.flush()
     if child := os.fork():
         return child
     code = 70
     try:
-        words = os.open(folder / "words", os.O_WRONLY | os.O_CREAT)
-        os.dup2(words, 1)
-        os.dup2(words, 2)
+        file = os.open(folder / "words", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
         os.chdir(folder)
         os.environ |= {"PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
         sys.path[:] = [str(folder), *(path for path in sys.path if path not in ("", str(PROJECT)))]
         for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
             del sys.modules[name]
-        code = int(pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *(f"tests/{name}" for name in names)]))
+        words = ["-q", "--tb=no", "-p", "no:cacheprovider", *options, *(f"tests/{name}" for name in names)]
+        code = int(pytest.main(words))
     finally:
         sys.stdout.flush()
         os._exit(code)

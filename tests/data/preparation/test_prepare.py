@@ -86,7 +86,8 @@ def test_whose_targets_are_clipped(tmp_path, monkeypatch, targets):
 
     monkeypatch.setattr(preprocess, "pack", noted)
     for dataset in SPLITS:
-        monkeypatch.setattr(preprocess, "placed", lambda folder, dataset=dataset: nullcontext(tmp_path / dataset))
+        place = nullcontext(tmp_path / dataset)
+        monkeypatch.setattr(preprocess, "atomic_folder", lambda folder, place=place: place)
         (tmp_path / dataset).mkdir()
         preprocess.preprocess(dataset, "model")
     unclipped = {dataset for (dataset, _), clip in seen.items() if not clip}
