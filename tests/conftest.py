@@ -48,3 +48,13 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("DVC_ROOT", raising=False)
         patch.setenv("OMP_NUM_THREADS", "1")  # of processes that tests start, as of this one
         yield folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a tiny model for reflection, not trained."""
+    from tests.model.test_checkpoint import saved, tiny
+
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    saved(path, tiny("none"))
+    return path

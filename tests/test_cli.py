@@ -13,14 +13,6 @@ from PIL import Image
 
 from pipeline.cli import main
 from stages.command import run_stage
-from tests.model.test_checkpoint import saved, tiny
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    saved(path, tiny("none"))
-    return path
 
 
 @pytest.fixture

@@ -16,14 +16,6 @@ from pipeline.application.files import LINES, LONGEST_JPEG, results, select
 from pipeline.cli import main
 from pipeline.detection.axes import DetectedAxis
 from pipeline.errors import DataError
-from tests.model.test_checkpoint import saved, tiny
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    saved(path, tiny("none"))
-    return path
 
 
 @pytest.fixture

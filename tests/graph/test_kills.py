@@ -35,13 +35,17 @@ def labelled(folder, count):
         (folder / f"{number}.json").write_text(json.dumps({"shapes": [{"points": [[9, 3], [12, 30 + number]]}]}))
 
 
+def with_small_params(folder):
+    folder.mkdir()
+    shutil.copyfile(PROJECT / "params.yaml", folder / "params.yaml")
+    shrink(folder / "params.yaml")
+
+
 @pytest.fixture
 def project(tmp_path):
     """A folder with parameters, own images, and an archive of LDRS that is fetched by its URL."""
     folder = tmp_path / "project"
-    folder.mkdir()
-    shutil.copyfile(PROJECT / "params.yaml", folder / "params.yaml")
-    shrink(folder / "params.yaml")
+    with_small_params(folder)
     labelled(folder / "data" / "own", 4)
     for split in ("train", "val", "test"):
         labelled(tmp_path / "archive" / "top" / "LDRS" / split, 2)
@@ -179,9 +183,7 @@ def evaluate_own():
 def own(tmp_path):
     """A folder with parameters and own images, to train on these alone."""
     folder = tmp_path / "own"
-    folder.mkdir()
-    shutil.copyfile(PROJECT / "params.yaml", folder / "params.yaml")
-    shrink(folder / "params.yaml")
+    with_small_params(folder)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["train"] |= {"datasets": ["own"], "epochs": 4, "batch": 2, "ema": 0.5}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))

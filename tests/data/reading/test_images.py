@@ -357,7 +357,7 @@ def test_damaged_exif_of_an_avif(tmp_path):
     exif = Image.Exif()
     exif[0x010E] = "a description"
     path = save(tmp_path / "a.avif", Image.new("RGB", (6, 4), COLOUR), exif=exif)
-    path.write_bytes(path.read_bytes().replace(b"MM\0*", b"XXXX"))
+    path.write_bytes(path.read_bytes().replace(b"MM\0*", bytes(4)))
     with path.open("rb") as file:
         for source in (path, file):
             found = read_photograph(source)
