@@ -19,7 +19,7 @@ from pipeline.model.backbones import clip
 from pipeline.model.backbones.catalogue import random_image_tower
 from pipeline.model.clipsym import CLIPSym, build_model
 from pipeline.params import Params, load_params
-from pipeline.training.optimiser import alpha_focal
+from pipeline.training.loop import alpha_focal
 
 ELLIPSE = ((0, -1), (0, 1), (-1, 0), (1, 0))  # top, bottom, left, right
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import ParamsError
 from pipeline.params import load_params
-from pipeline.params.project import located
-from pipeline.params.values import named_files
+from pipeline.params.project import located, named_files
 from pipeline.runtime.files import write_text
 from stages.command import run_stage
 

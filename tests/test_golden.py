@@ -18,7 +18,8 @@ from pipeline.geometry import Letterbox
 from pipeline.model.backbones.catalogue import IMAGENET
 from pipeline.model.clipsym import Decoder, from_released
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
-from pipeline.training.optimiser import alpha_focal, schedule_factor
+from pipeline.training.loop import alpha_focal
+from pipeline.training.state import schedule_factor
 
 SIZE = 417
 TASKS = ("reflection", "rotation")

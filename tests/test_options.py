@@ -12,10 +12,9 @@ from pipeline.model.checkpoint import load_model
 from pipeline.processes import ALL, start
 from pipeline.scoring.f1 import heat_maps
 from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
-from pipeline.training.loop import train
-from pipeline.training.optimiser import balanced_alpha, build_optimiser
+from pipeline.training.loop import balanced_alpha, train
 from pipeline.training.resume import Checkpoint
-from pipeline.training.state import TrainingState, new_model
+from pipeline.training.state import TrainingState, build_optimiser, new_model
 from tests.training.test_loop import PARAMS, SIZE, history, params, split
 
 

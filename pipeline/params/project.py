@@ -1,7 +1,12 @@
 """Where the project lies, and the files that its parameters name."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from pydantic import BaseModel
+
+from pipeline.params.values import NAMES_FILES
 
 
 def project() -> Path:
@@ -26,6 +31,19 @@ def located(path: Path) -> Path:
     """
     here = Path.cwd() / path.expanduser()
     return here if here.is_file() else project() / path.expanduser()
+
+
+def named_files(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Path | None]]:
+    """Each dotted key whose value names a file or folder, with the path as it is written; None: none, or a URL."""
+    for name, field in type(section).model_fields.items():
+        value, key = getattr(section, name), f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from named_files(value, f"{key}.")
+        elif isinstance(value, dict):
+            for entry, inner in value.items():
+                yield from named_files(inner, f"{key}.{entry}.")
+        elif NAMES_FILES in field.metadata:
+            yield key, None if value is None or "://" in str(value) else Path(value)
 
 
 def _repository(folder: Path) -> Path:

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.params.choices import (
     Augmentation,
@@ -23,7 +24,6 @@ from pipeline.params.values import (
     File,
     Folder,
     InputSize,
-    Layers,
     Name,
     Number,
     Seed,
@@ -110,8 +110,15 @@ class DecoderParams(_Section):
 
     upsampler: UpsamplerKind
     group: Group
-    layers: Layers
+    layers: Literal[1, 2, 4]
     width: Annotated[int, Field(ge=4, multiple_of=4, strict=True)]
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        if type(value) is not int:
+            raise PydanticCustomError("layers", "Input should be 1, 2 or 4")
+        return value
 
 
 class TrainParams(_Section):

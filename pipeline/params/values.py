@@ -5,11 +5,11 @@ changes what is done.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, WrapValidator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 
 
@@ -26,12 +26,6 @@ def _alpha(value: object, validate: Callable) -> float | str:
         return validate(value)
     except ValidationError:
         raise PydanticCustomError("alpha", "Input should be a number less than 1, or 'balanced'") from None
-
-
-def _layers(value: object) -> object:
-    if type(value) is not int:
-        raise PydanticCustomError("layers", "Input should be 1, 2 or 4")
-    return value
 
 
 def _none_if_empty(value: object) -> object:
@@ -61,7 +55,7 @@ def _distinct(values: tuple) -> tuple:
     return values
 
 
-NAMES_FILES = "the value names a file or folder"  # marks the types below
+NAMES_FILES = "the value names a file or folder"  # marks the types below; pipeline.params.project finds them
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 InputSize = Annotated[int, Field(ge=32, le=4096, strict=True)]  # pixels; a picture of this size takes memory
@@ -69,7 +63,6 @@ Seed = Annotated[int, Field(ge=0, strict=True)]
 Number = Annotated[float, BeforeValidator(_number)]
 Share = Annotated[Number, Field(gt=0, le=1)]
 Alpha = Annotated[Annotated[Number, Field(lt=1)] | Literal["balanced"], WrapValidator(_alpha)]
-Layers = Annotated[Literal[1, 2, 4], BeforeValidator(_layers)]
 Text = Annotated[str, Field(pattern=r"\S")]  # not of blanks alone
 Name = Annotated[str, AfterValidator(_name)]  # part of a stage's name, a folder's, and a command
 File = Annotated[Path | None, BeforeValidator(_none_if_empty), NAMES_FILES]
@@ -77,16 +70,3 @@ Folder = Annotated[Path, BeforeValidator(_not_empty), NAMES_FILES]
 Source = Annotated[str | None, BeforeValidator(_none_if_empty), NAMES_FILES]  # a path or a URL
 Value = TypeVar("Value")
 Axis = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct)]
-
-
-def named_files(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Path | None]]:
-    """Each dotted key whose value names a file or folder, with the path as it is written; None: none, or a URL."""
-    for name, field in type(section).model_fields.items():
-        value, key = getattr(section, name), f"{prefix}{name}"
-        if isinstance(value, BaseModel):
-            yield from named_files(value, f"{key}.")
-        elif isinstance(value, dict):
-            for entry, inner in value.items():
-                yield from named_files(inner, f"{key}.{entry}.")
-        elif NAMES_FILES in field.metadata:
-            yield key, None if value is None or "://" in str(value) else Path(value)

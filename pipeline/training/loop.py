@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from pipeline.data.packed.split import PackedSplit, TargetSplit
 from pipeline.errors import DataError, Interrupted, TrainingError
@@ -26,9 +27,8 @@ from pipeline.runtime.process import StopRequest, stop_request
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, score
 from pipeline.scoring.sets import TEST_SETS
 from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
-from pipeline.training.optimiser import alpha_focal, balanced_alpha, schedule_factor
 from pipeline.training.resume import Checkpoint, fingerprint
-from pipeline.training.state import TrainingState, new_model
+from pipeline.training.state import TrainingState, new_model, schedule_factor
 
 logger = logging.getLogger(__name__)
 OVERFIT_STEPS = 100  # an epoch, where only a few batches are to be fitted
@@ -130,6 +130,25 @@ def train(
     if first:
         logger.info("best epoch %d: validation F1 %.3f", record.epoch, record.validation_f1)
     return record
+
+
+def alpha_focal(logits: torch.Tensor, target: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
+    """The alpha-focal loss (docs/method.md, Loss) per pixel, of the shape of `logits`.
+
+    `target` is soft, in 0..1, of the same shape.
+    alpha_t * (1 - p_t)^gamma * BCE with p_t = p y + (1 - p)(1 - y) and alpha_t = alpha y + (1 - alpha)(1 - y).
+    alpha < 0 leaves the alpha weight out.
+    """
+    probability = logits.sigmoid()
+    right = probability * target + (1 - probability) * (1 - target)
+    loss = (1 - right) ** gamma * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return loss if alpha < 0 else loss * (alpha * target + (1 - alpha) * (1 - target))
+
+
+def balanced_alpha(dataset: TrainingSet) -> float:
+    """The alpha at which axes and background weigh alike in the training targets: the background's share."""
+    targets = (split.target(number) for split in dataset.splits for number in range(len(split)))
+    return 1 - sum(float(target.mean()) for target in targets) / len(dataset)
 
 
 def backward(

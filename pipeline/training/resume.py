@@ -22,8 +22,7 @@ from pipeline.errors import CheckpointError
 from pipeline.model.checkpoint import ModelRecord, require_whole, save_model
 from pipeline.model.clipsym import CLIPSym
 from pipeline.params import Params
-from pipeline.params.project import located, project
-from pipeline.params.values import named_files
+from pipeline.params.project import located, named_files, project
 from pipeline.runtime.files import atomic_file, locked
 
 logger = logging.getLogger(__name__)

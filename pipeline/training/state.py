@@ -1,6 +1,7 @@
-"""All that a training changes: what a checkpoint holds."""
+"""All that a training changes, and so what a checkpoint holds: the model, its optimiser, how far it has come."""
 
 from copy import deepcopy
+from math import cos, pi
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from pipeline.model.checkpoint import load_weights
 from pipeline.model.clipsym import CLIPSym, build_model
 from pipeline.model.prompts import chosen
 from pipeline.params import Params
+from pipeline.params.choices import Schedule
 from pipeline.params.project import located
-from pipeline.training.optimiser import build_optimiser
 
 
 def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
@@ -31,6 +32,38 @@ def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     if params.train.text_tower == "trained" and prompts:  # the ablation's grid may leave them out
         model.text_tower = backbone.text_tower(prompts)
     return model, prompts
+
+
+def build_optimiser(model: CLIPSym, params: Params) -> torch.optim.Adam:
+    """Adam over all parameters that learn, in groups whose `top` is the learning rate before the schedule.
+
+    The topmost block of the image tower learns at `tower_lr`, each block below at `layer_decay` times the rate above
+    it, the text tower at `tower_lr`, the decoder, which is the last group, at `decoder_lr`.
+    """
+    rate, layers = params.chosen.tower_lr, model.image_tower.layers()
+    groups = [(layer, rate * params.train.layer_decay**above) for above, layer in enumerate(reversed(layers))]
+    if model.text_tower is not None:
+        groups.append((list(model.text_tower.parameters()), rate))
+    groups.append((list(model.decoder.parameters()), params.chosen.decoder_lr))
+    learning = [([p for p in group if p.requires_grad], top) for group, top in groups]
+    return torch.optim.Adam([{"params": group, "top": top, "lr": top} for group, top in learning if group])
+
+
+def schedule_factor(schedule: Schedule, epoch: int, epochs: int, decay: float, warmup: int) -> float:
+    """What the base learning rate is multiplied by in `epoch` (1-based) of `epochs`.
+
+    `decay` is the factor reached at the end (`exp`), at each of the three steps (`step`) or at the bottom (`cos`);
+    `warmup` epochs of linear rise count for `cos` only.
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "exp":
+        return decay ** (epoch / epochs)
+    if schedule == "step":
+        return decay ** sum(milestone <= epoch for milestone in (epochs / 2, epochs * 3 / 4, epochs))
+    if epoch <= warmup:
+        return epoch / warmup
+    return decay + (1 - decay) / 2 * (1 + cos(pi * (epoch - warmup) / (epochs - warmup)))
 
 
 class TrainingState:

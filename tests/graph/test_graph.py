@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.data.preparation.catalogue import SPLITS
 from pipeline.params import load_params
-from pipeline.params.values import named_files
+from pipeline.params.project import named_files
 from pipeline.reporting.presets import cell_names, preset_table
 from pipeline.reporting.published import PUBLISHED_CELLS
 from pipeline.scoring.sets import TEST_SETS

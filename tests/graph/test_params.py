@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.params import load_params
-from pipeline.params.values import named_files
+from pipeline.params.project import named_files
 from tests.graph.stages import LINKS, NAMES, PROJECT, resolved
 
 PARAMS = load_params(PROJECT / "params.yaml")

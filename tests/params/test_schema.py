@@ -15,7 +15,7 @@ from pipeline.errors import ParamsError
 from pipeline.evaluation.cells import short
 from pipeline.params import BackboneParams, Params, load_params
 from pipeline.params.changes import changed as replaced
-from pipeline.params.values import named_files
+from pipeline.params.project import named_files
 
 COMMITTED = Path(__file__).parents[2] / "params.yaml"
 CONTENT = yaml.safe_load(COMMITTED.read_text())

@@ -20,8 +20,7 @@ from pipeline.params import load_params
 from pipeline.processes import Shard
 from pipeline.scoring.f1 import F1Counts, score
 from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
-from pipeline.training.loop import train
-from pipeline.training.optimiser import alpha_focal
+from pipeline.training.loop import alpha_focal, train
 from pipeline.training.resume import fingerprint
 from pipeline.training.state import new_model
 

@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from pipeline.training.optimiser import alpha_focal
+from pipeline.training.loop import alpha_focal
 
 LOG3 = log(3)  # the logit of 3/4
 

@@ -4,7 +4,7 @@ from math import cos, pi, sqrt
 
 import pytest
 
-from pipeline.training.optimiser import schedule_factor
+from pipeline.training.state import schedule_factor
 
 
 @pytest.mark.parametrize(
