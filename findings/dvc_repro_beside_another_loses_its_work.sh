@@ -18,11 +18,8 @@ export PATH=$WORK/venv/bin:$PATH DVC_NO_ANALYTICS=1
 mkdir project && cd project
 git init -q && dvc init -q
 truncate --size 24G large  # sparse
-cat > dvc.yaml <<'S'
-stages:
-  other: {cmd: "true", deps: [large]}
-  work: {cmd: "echo ran >> runs; (dvc status other > status 2>&1 &); sleep 4; echo done > out", outs: [out]}
-S
+dvc stage add -q --name other --deps large true
+dvc stage add -q --name work --outs out 'echo ran >> runs; (dvc status other > status 2>&1 &); sleep 4; echo done > out'
 tell() {
     code=0
     "$@" > log 2>&1 || code=$?
