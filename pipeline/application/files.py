@@ -22,7 +22,9 @@ from pipeline.errors import DataError, said
 from pipeline.params.choices import Task
 
 if TYPE_CHECKING:
-    from pipeline.application.detector import Detection  # the command line parses its words before it waits for PyTorch
+    from pipeline.application.detection import (
+        Detection,  # the command line parses its words before it waits for PyTorch
+    )
 
 KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 LINES, HEAT_MAPS, OVERLAYS = "detections.jsonl", "heatmaps", "overlays"

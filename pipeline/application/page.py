@@ -12,7 +12,8 @@ from pathlib import Path
 from PIL import Image
 from starlette.middleware import Middleware
 
-from pipeline.application.detector import Detection, shipped
+from pipeline.application.detection import Detection
+from pipeline.application.detector import shipped
 from pipeline.application.server import (
     HOST,
     LARGEST_UPLOAD,

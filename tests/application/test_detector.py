@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from pipeline import load
-from pipeline.application import detector as predictor
-from pipeline.application.detector import SHIPPED, Detection, Detector, pixels_of
+from pipeline.application import detection as result
+from pipeline.application.detection import Detection
+from pipeline.application.detector import SHIPPED, Detector, pixels_of
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import CheckpointError, DataError
 from pipeline.model.checkpoint import load_model
@@ -155,7 +156,7 @@ def test_overlay_shows_axes_and_centres():
 
 
 def test_an_overlay_mixes_the_map_into_the_image(monkeypatch):
-    monkeypatch.setattr(predictor, "ROWS", 16)
+    monkeypatch.setattr(result, "ROWS", 16)
     heat = np.random.default_rng(1).random((50, 70), np.float32)
     expected = photograph() * (1 - 0.75 * heat[..., None]) + 0.75 * heat[..., None] * np.array([255, 60, 0])
     drawn = np.asarray(replace(detection(), heatmap=heat).overlay())

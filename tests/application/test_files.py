@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.application import detector as predictor
-from pipeline.application.detector import Detection
+from pipeline.application.detection import Detection
 from pipeline.application.files import LINES, LONGEST_JPEG, results, select
 from pipeline.cli import main
 from pipeline.detection.axes import DetectedAxis

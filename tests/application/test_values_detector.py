@@ -11,7 +11,8 @@ from PIL import Image
 from torch import nn
 
 from pipeline.application import detector as application
-from pipeline.application.detector import Detection, Detector
+from pipeline.application.detection import Detection
+from pipeline.application.detector import Detector
 from pipeline.cli import main
 from pipeline.detection.axes import DetectedAxis, find_centres
 from tests.model.test_checkpoint import saved, tiny
