@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from pipeline.errors import DataError, UserError, said
+from pipeline.errors import DataError, UserError, needs, said
 from pipeline.params.choices import Precision, Task
 from pipeline.runtime.log import log_shown
 
@@ -204,7 +204,9 @@ def _info(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from pipeline.application.detector import load
-    from pipeline.application.export import export
+
+    with needs("'clipsym-pipeline[export]'"):
+        from pipeline.application.export import export
 
     _check_target(options.out)
     detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts))
@@ -222,7 +224,8 @@ def _check_target(path: Path) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pipeline.application.page import serve
+    with needs("'clipsym-pipeline[page]'"):
+        from pipeline.application.page import serve
 
     serve(options.port, not options.no_browser)
     return 0

@@ -1,5 +1,8 @@
 """Errors that a user can mend: each message says what was expected, what came and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Base of the errors below; the command line prints its message without a traceback."""
@@ -9,6 +12,30 @@ def said(error: OSError) -> str:
     """What the system refused, in one line that names the file, where it names one."""
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' -> '.join(files)}: {error.strerror}" if files else str(error)
+
+
+@contextmanager
+def needs(install: str) -> Iterator[None]:
+    """What is imported inside comes with `pip install INSTALL`. Raises PackageError where a package of it is missing.
+
+    Ours are left to Python: a module of this project that is not there is no mistake of the user's.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise missing(error, install) from None
+
+
+def missing(error: ModuleNotFoundError, install: str) -> Exception:
+    """The PackageError that says what to install; the error itself where the module is one of ours."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "pipeline", "stages"):
+        return error
+    return PackageError(f"the package {package} is not installed: pip install {install}")
+
+
+class PackageError(UserError):
+    """A package that only some commands need is not installed."""
 
 
 class ParamsError(UserError):

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.errors import needs
 from pipeline.params.choices import Task
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Detection:
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each axis or centre: `kind` and its fields."""
-        import pandas as pd  # here: the command line does without
+        with needs("pandas"):
+            import pandas as pd  # here: the command line does without
 
         rows = [{"kind": "axis", **asdict(axis)} for axis in self.axes]
         rows += [{"kind": "centre", **asdict(centre)} for centre in self.centres]
