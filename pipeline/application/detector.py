@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from pipeline.application.detection import Detection
+from pipeline.application.hub import located
 from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_photograph
 from pipeline.detection.axes import find_axes, find_centres
 from pipeline.errors import CheckpointError, DataError, UserError
@@ -118,14 +119,15 @@ def load(
 ) -> Detector:
     """A detector with the weights that come with the package, or with those of a file.
 
-    weights: a checkpoint of the train stage, or one of the released CLIPSym's code, told apart by content; of `task`
+    weights: a checkpoint of the train stage, or one of the released CLIPSym's code, told apart by content; of `task`.
+        A path, or hf://OWNER/REPO[/FILE] on the Hugging Face hub
     device: as PyTorch names it; by default the GPU where there is one
     precision: of the products: fp32, bf16 or fp16
     prompts: those that a released CLIPSym was trained with, in their order, where its file does not hold them
 
     Raises UserError, a CheckpointError in most cases.
     """
-    path = SHIPPED / f"lite_{task}.safetensors" if weights is None else Path(weights)
+    path = SHIPPED / f"lite_{task}.safetensors" if weights is None else located(weights)
     model, record = _loaded(path, task, prompts)
     if record.task != task:
         raise CheckpointError(f"{path}: its task is {record.task}, not {task}")

@@ -11,6 +11,7 @@ Coordinates: x right, y down, in pixels of the heat map, pixel centres at intege
 import math
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,8 +33,7 @@ FINEST = 320  # pixels of the longer side that centres are looked for in, or up 
 SPREAD = 1 / 40  # of the longer side: how far a centre's peak is taken together
 
 
-@dataclass(frozen=True)
-class DetectedAxis:
+class DetectedAxis(NamedTuple):
     """A reflection axis as a segment; `score`: mean of the heat map along it, 0..1."""
 
     x1: float
@@ -43,8 +43,7 @@ class DetectedAxis:
     score: float
 
 
-@dataclass(frozen=True)
-class DetectedCentre:
+class DetectedCentre(NamedTuple):
     """A rotation centre; `score`: the heat map's peak, 0..1; `fold`: None where it is not known."""
 
     x: float
