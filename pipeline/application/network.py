@@ -59,6 +59,11 @@ def look(model: "Graph | CLIPSym", squares: np.ndarray) -> np.ndarray:
         return model(images).sigmoid()[:, 0].float().cpu().numpy()
 
 
+def parameters(model: "Graph | CLIPSym") -> int:
+    """How many numbers were learnt."""
+    return model.header.parameters if isinstance(model, Graph) else sum(p.numel() for p in model.parameters())
+
+
 def threads() -> int:
     """How many processors may be used: OMP_NUM_THREADS, as PyTorch reads it, or all that this process may run on."""
     asked = os.environ.get("OMP_NUM_THREADS", "")

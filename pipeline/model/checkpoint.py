@@ -65,6 +65,12 @@ class ModelRecord:
         """Pixels of the side that the model was trained with."""
         return self.towers.input_size
 
+    @property
+    def entries(self) -> dict[str, Any]:
+        """All of them as plain values, as the header has them."""
+        parts = {"towers": self.towers.model_dump(mode="json"), "decoder": self.decoder.model_dump(mode="json")}
+        return {**vars(self), **parts}
+
     @classmethod
     def of(
         cls, params: Params, prompts: list[str], epoch: int, validation_f1: float, thresholds: dict[str, float]
@@ -100,8 +106,7 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
     """
     tensors = {name: value for name, value in model.state_dict().items() if not name.startswith("text_tower.")}
     state = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    parts = {"towers": record.towers.model_dump(mode="json"), "decoder": record.decoder.model_dump(mode="json")}
-    fields = {"format": FORMAT, **vars(record), **parts, "checksum": ""}
+    fields = {"format": FORMAT, **record.entries, "checksum": ""}
     fields["checksum"] = checksum(_content(state), fields)
     with atomic_file(path) as part:  # one entry: safetensors writes several in a random order
         save_file(state, part, metadata={RECORD: json.dumps(fields, allow_nan=False)})

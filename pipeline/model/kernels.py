@@ -230,7 +230,7 @@ def pooled_after_x2(
     Both convolutions stay on the coarse grid, with the four finer pixels of each as channels: sixteen channels on the
     finer grid would be the largest array of the model. Only a rim of four pixels, which sees the zeros outside, is
     made as it is written. No weight depends on x: runtimes make them once.
-    x: [B, C, h, w], h and w at least 4; weight: [C', C, 3, 3]; pool_weight: [1, C', 3, 3]; the result: [B, 1, 2 h, 2 w].
+    x: [B, C, h, w], 4 at least; weight: [C', C, 3, 3]; pool_weight: [1, C', 3, 3]; the result: [B, 1, 2 h, 2 w].
     """
 
     def plainly(x: torch.Tensor) -> torch.Tensor:
