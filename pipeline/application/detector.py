@@ -74,12 +74,16 @@ class Detector:
         `threshold`: the least score of an axis or centre, 0..1; by default the best on the validation images. Raises
         DataError for what is not an image.
         """
-        return next(self.stream([image], threshold=threshold))
+        pixels = pixels_of(image)
+        return self._found(pixels, self.heat_maps([pixels])[0], self.threshold if threshold is None else threshold)
 
     def stream(
         self, images: Iterable[ImageLike], batch: int = 1, threshold: float | None = None
     ) -> Iterator[Detection]:
-        """Look at many images, `batch` at a time; the results come in their order."""
+        """Look at many images, `batch` at a time; the results come in their order.
+
+        A thread decodes the next `batch` meanwhile, and no more: the memory does not grow with their number.
+        """
         decoded = ahead((pixels_of(image) for image in images), batch)
         while some := list(islice(decoded, batch)):
             for pixels, heatmap in zip(some, self.heat_maps(some)):
@@ -92,12 +96,12 @@ class Detector:
             boxes = [Letterbox(image.shape[0], image.shape[1], size) for image in images]
             squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
             flips = [mirrored for of, mirrored in self.views if of == size]
-            seen = sum(
+            seen = [
                 look(self.model, squares[:, :, ::-1])[:, :, ::-1] if flip else look(self.model, squares)
                 for flip in flips
-            )
-            for box, heat_map, total in zip(boxes, seen, totals):
-                box.add_native(heat_map / len(self.views), total)
+            ]
+            for box, heat_map, total in zip(boxes, np.sum(seen, axis=0) / len(self.views), totals):
+                box.add_native(heat_map, total)
         if not all(np.isfinite(total).all() for total in totals):
             raise CheckpointError(f"the model's heat map is not finite in {self.model.precision}; fp32 has more room")
         return totals

@@ -1,5 +1,6 @@
 """A model as an ONNX graph: the heat map of letterboxed images, of any number, and of any size where the model can."""
 
+import json
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -9,15 +10,16 @@ from torch import nn
 
 from pipeline.errors import needs
 from pipeline.model.backbones.lite import LiteTower
+from pipeline.model.clipsym import CLIPSym
 
-STRIDE = 32  # sides that a model of the family lite takes are multiples of it
+STRIDE = 16  # sides that a model of the family lite takes are multiples of it
 OPSET = 17
 
 
 class HeatMap(nn.Module):
     """What is exported: `image`, RGB float [B, 3, S, S] in 0..1, letterboxed -> `heatmap`, [B, 1, S, S] in 0..1."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: CLIPSym) -> None:
         super().__init__()
         self.model = model
 
@@ -26,18 +28,18 @@ class HeatMap(nn.Module):
         return self.model(image).sigmoid()
 
 
-def any_size(model: nn.Module, size: int) -> bool:
-    """Whether the graph of a model, traced with images of `size` pixels, takes all multiples of STRIDE."""
-    return isinstance(model.image_tower, LiteTower) and size % STRIDE == 0
+def any_size(model: CLIPSym, *sizes: int) -> bool:
+    """Whether the graph of a model takes images of these sizes; then it takes all that are multiples of STRIDE."""
+    return isinstance(model.image_tower, LiteTower) and all(size % STRIDE == 0 for size in sizes)
 
 
-def graph(model: nn.Module, size: int, fold: bool = True) -> bytes:
+def graph(model: CLIPSym, size: int, fold: bool = True) -> bytes:
     """The model as ONNX, its weights inside; `fold`: what does not depend on the image is computed now."""
     names = {0: "batch", 2: "height", 3: "width"} if any_size(model, size) else {0: "batch"}
     buffer = BytesIO()
-    with needs("'clipsym-pipeline[export]'"), warnings.catch_warnings():
-        import onnx  # noqa: F401  # here: PyTorch's exporter imports it, late
-
+    with needs("'clipsym-pipeline[export]'"):
+        import onnx  # noqa: F401  # which PyTorch's exporter imports, late
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of sizes that it takes as they are, and of its age
         torch.onnx.export(  # a buffer: only the new exporter, which is not used here, wants a path
             HeatMap(model), (torch.rand(2, 3, size, size),), buffer,  # type: ignore[arg-type]
@@ -47,14 +49,12 @@ def graph(model: nn.Module, size: int, fold: bool = True) -> bytes:
     return buffer.getvalue()
 
 
-def graph_beside(model: nn.Module, size: int, weights: Path) -> bytes:
+def graph_beside(model: CLIPSym, size: int, weights: Path) -> bytes:
     """The same, but its weights are those of `weights`, a file of safetensors in the folder that the graph is put into.
 
     They are read as they lie there, in 16 bits, and cast where they are used, which runtimes do once. `model` is in
     32 bits and has the same weights.
     """
-    import json
-
     import onnx
     from onnx import TensorProto, helper
 
@@ -74,6 +74,8 @@ def graph_beside(model: nn.Module, size: int, weights: Path) -> bytes:
         for key, value in (("location", weights.name), ("offset", start + first), ("length", end - first)):
             tensor.external_data.add(key=key, value=str(value))
     nodes = [*casts, *proto.graph.node]
+    for node in nodes:
+        node.ClearField("name")  # they are long, and nobody reads them
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
     return proto.SerializeToString()
