@@ -145,7 +145,7 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> [B, C', ceil(h / stride), ceil(w / stride)]."""
-        convolution = SamePadded.apply if torch.jit.is_tracing() else partial(SamePadded.forward, None)
+        convolution = SamePadded.apply if torch.onnx.is_in_onnx_export() else partial(SamePadded.forward, None)
         x = convolution(x, self.weight, self.bias, self.stride[0], self.groups)
         return F.relu6(x, inplace=True) if self.active else x
 
