@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.detection.square import SIDE, interpolate, pad, taps_at, to_square, turn, values_at
+from pipeline.detection.square import SIDE, interpolate, on_line, pad, taps_at, to_square, values_at
 
 PLACES = np.arange(SIDE, dtype=np.float32)
 ANGLES = 60  # directions in half a turn: 0, 45 and 90 degrees must be among them
@@ -64,12 +64,12 @@ class _Line:
 
     def points(self, along: Any, across: Any = 0.0) -> tuple[Any, Any]:
         """x, y in the square: numbers or arrays, as `along` and `across` are."""
-        return turn(self.theta, along, self.offset + across)
+        return on_line(self.theta, along, self.offset + across)
 
     @classmethod
     def through(cls, x: float, y: float, theta: float, length: float) -> "_Line":
         """The one of this angle and length about a point of the square."""
-        along, across = turn(-theta, x, y)
+        along, across = on_line(-theta, x, y)
         return cls(theta, across, along - length / 2, along + length / 2)
 
 
@@ -128,7 +128,7 @@ class _Ridges:
         # Lines at other angles are lines at one of these in the map turned by 90 degrees or mirrored: time is saved.
         turns = [(turn, pad(map_), pad(map_.T)) for turn, map_ in ((0, square), (quarter, np.rot90(square)))]
         for number in range(quarter // 2 + 1):
-            taps = taps_at(*turn(float(self.angles[number]), PLACES[:, None], PLACES))
+            taps = taps_at(*on_line(float(self.angles[number]), PLACES[:, None], PLACES))
             for turn, upright, mirrored in turns:
                 interpolate(upright, taps, out=turned[:, sides:-sides])
                 _ridges(turned, out=heights[:, turn + number])
@@ -161,7 +161,7 @@ class _Ridges:
     def left(self, lines: np.ndarray) -> np.ndarray:
         """[along, line]: the ridges of these lines, weighed by what was kept."""
         angle, offset = np.divmod(lines, SIDE)
-        points = turn(self.angles[angle].astype(np.float32), PLACES[:, None], PLACES[offset])
+        points = on_line(self.angles[angle].astype(np.float32), PLACES[:, None], PLACES[offset])
         heights = interpolate(self.kept, taps_at(*points))
         heights *= self.heights.take(lines, axis=1, mode="clip")
         return heights
@@ -200,7 +200,7 @@ def _ridges_beside(padded: np.ndarray, line: _Line) -> tuple[np.ndarray, np.ndar
     """[along, offset]: the ridges along a line, which is the middle one, and those beside it; their offsets."""
     reach = BESIDE + max(REACHES)
     offsets = round(line.offset) + np.arange(-reach, reach + 1)
-    points = turn(line.theta, np.arange(SIDE)[:, None], offsets)
+    points = on_line(line.theta, np.arange(SIDE)[:, None], offsets)
     return _ridges(values_at(padded, *points)), offsets[max(REACHES) : -max(REACHES)]
 
 

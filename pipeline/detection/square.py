@@ -46,7 +46,7 @@ def _stretched(rows: np.ndarray, number: int) -> np.ndarray:
     return upper + (lower - upper) * (place - first)[:, None]
 
 
-def turn(theta: Any, along: Any, across: Any) -> tuple[Any, Any]:
+def on_line(theta: Any, along: Any, across: Any) -> tuple[Any, Any]:
     """x, y in the square of points so far along lines at an angle, and so far across: numbers or arrays."""
     cos, sin = (math.cos(theta), math.sin(theta)) if isinstance(theta, float) else (np.cos(theta), np.sin(theta))
     u, v = along - MIDDLE, across - MIDDLE

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 from scipy.special import erf
 
-from pipeline.detection.axes import (
-    ANGLES,
-    SIDE,
-    _highest,
-    _Ridges,
-    _smoothed,
-    _worth,
-    find_axes,
-    find_centres,
-)
+from pipeline.detection.axes import ANGLES, _highest, _Ridges, _smoothed, _worth, find_axes, find_centres
+from pipeline.detection.square import SIDE, to_square
 
 SHAPE = 240, 320
 
