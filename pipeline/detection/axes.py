@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-SIDE = 192  # pixels of the square that the search works on
-MIDDLE = (SIDE - 1) / 2
+from pipeline.detection.square import SIDE, interpolate, on_line, pad, taps_at, to_square, values_at
+
 PLACES = np.arange(SIDE, dtype=np.float32)
-MARGIN = 41  # zeros around the square: its corners lie so far out when it is turned
-WIDTH = SIDE + 2 * MARGIN
 ANGLES = 60  # directions in half a turn: 0, 45 and 90 degrees must be among them
 REACHES = (4, 8)  # pixels from a ridge to its sides
 LEVEL = 0.08  # ridge response that counts neither for nor against a segment
@@ -32,8 +30,6 @@ BEND = 8, np.radians([15, 25, 35])  # pixels past an end, and angles to the line
 FINEST = 320  # pixels of the longer side that centres are looked for in, or up to twice as many
 SPREAD = 1 / 40  # of the longer side: how far a centre's peak is taken together
 ROWS = 64  # smoothed together, by one product of matrices
-
-Taps = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class DetectedAxis(NamedTuple):
@@ -66,25 +62,25 @@ class _Line:
 
     def points(self, along: Any, across: Any = 0.0) -> tuple[Any, Any]:
         """x, y in the square: numbers or arrays, as `along` and `across` are."""
-        return _turned(self.theta, along, self.offset + across)
+        return on_line(self.theta, along, self.offset + across)
 
     @classmethod
     def through(cls, x: float, y: float, theta: float, length: float) -> "_Line":
         """The one of this angle and length about a point of the square."""
-        along, across = _turned(-theta, x, y)
+        along, across = on_line(-theta, x, y)
         return cls(theta, across, along - length / 2, along + length / 2)
 
 
 def find_axes(heat_map: np.ndarray) -> list[DetectedAxis]:
     """The axes of a heat map, float [H, W] in 0..1, the best first, at most ten."""
-    square, scale, (left, top) = _squared(np.asarray(heat_map, np.float32))
-    padded, ridges, found = _padded(square), _Ridges(square), []
+    square, scale, (left, top) = to_square(np.asarray(heat_map, np.float32))
+    padded, ridges, found = pad(square), _Ridges(square), []
     for _ in range(MOST):
         line = ridges.best_line()
         if line is None:
             break
         line = _trimmed(padded, _fitted(padded * ridges.kept, line))
-        score = float(_values(padded, *line.points(np.arange(line.start, line.end + 1))).mean())
+        score = float(values_at(padded, *line.points(np.arange(line.start, line.end + 1))).mean())
         if not _curved(padded, line, score):
             ends = [(x - left, y - top) for x, y in (line.points(line.start), line.points(line.end))]
             (x1, y1), (x2, y2) = ((scale * (x + 0.5) - 0.5, scale * (y + 0.5) - 0.5) for x, y in ends)
@@ -114,36 +110,6 @@ def find_centres(heat_map: np.ndarray) -> list[DetectedCentre]:
     return sorted(found, key=lambda centre: -centre.score)[:MOST]
 
 
-def _squared(heat_map: np.ndarray) -> tuple[np.ndarray, float, tuple[int, int]]:
-    """The map on a square of zeros; native pixels per pixel there; column and row of its first pixel."""
-    height, width = heat_map.shape
-    scale = max(height, width) / SIDE
-    size = max(1, round(height / scale)), max(1, round(width / scale))
-    resize = _means if scale > 1 else _stretched
-    rows = resize(heat_map, size[0])
-    small = resize(np.ascontiguousarray(rows.T), size[1]).T
-    top, left = ((SIDE - side) // 2 for side in size)
-    square = np.zeros((SIDE, SIDE), np.float32)
-    square[top : top + size[0], left : left + size[1]] = small
-    return square, scale, (left, top)
-
-
-def _means(rows: np.ndarray, number: int) -> np.ndarray:
-    """[H, W] -> [number, W]: each the mean of the rows that it touches."""
-    place = np.arange(number + 1) * len(rows)
-    first, end = place[:-1] // number, -(-place[1:] // number)
-    sums = [np.add.reduce(rows[a:b]) for a, b in zip(first.tolist(), end.tolist())]
-    return np.stack(sums) / (end - first).astype(np.float32)[:, None]
-
-
-def _stretched(rows: np.ndarray, number: int) -> np.ndarray:
-    """[H, W] -> [number, W], at least as many: linear between the rows."""
-    place = np.maximum((np.arange(number, dtype=np.float32) + 0.5) * (len(rows) / number) - 0.5, 0)
-    first = place.astype(int)
-    upper, lower = rows[first], rows[np.minimum(first + 1, len(rows) - 1)]
-    return upper + (lower - upper) * (place - first)[:, None]
-
-
 class _Ridges:
     """The ridges of a map along every line of the search, and the best stretch among them.
 
@@ -153,19 +119,19 @@ class _Ridges:
 
     def __init__(self, square: np.ndarray) -> None:
         self.angles = np.arange(ANGLES) * math.pi / ANGLES
-        self.kept = _padded(np.ones((SIDE, SIDE), np.float32))
+        self.kept = pad(np.ones((SIDE, SIDE), np.float32))
         heights = np.empty((SIDE, ANGLES, SIDE), np.float32)
         sides, quarter = max(REACHES), ANGLES // 2
         turned = np.zeros((SIDE, sides + SIDE + sides), np.float32)
         # Lines at other angles are lines at one of these in the map turned by 90 degrees or mirrored: time is saved.
-        turns = [(turn, _padded(map_), _padded(map_.T)) for turn, map_ in ((0, square), (quarter, np.rot90(square)))]
+        turns = [(turn, pad(map_), pad(map_.T)) for turn, map_ in ((0, square), (quarter, np.rot90(square)))]
         for number in range(quarter // 2 + 1):
-            taps = _taps(*_turned(float(self.angles[number]), PLACES[:, None], PLACES))
+            taps = taps_at(*on_line(float(self.angles[number]), PLACES[:, None], PLACES))
             for turn, upright, mirrored in turns:
-                _mixed(upright, taps, out=turned[:, sides:-sides])
+                interpolate(upright, taps, out=turned[:, sides:-sides])
                 _ridges(turned, out=heights[:, turn + number])
                 if 0 < number < quarter - number:
-                    _mixed(mirrored, taps, out=turned[:, sides:-sides])
+                    interpolate(mirrored, taps, out=turned[:, sides:-sides])
                     _ridges(turned, out=heights[:, turn + quarter - number, ::-1])
         self.heights = heights.reshape(SIDE, -1)  # [along, line]
         self.worth = np.concatenate([_worth(some) for some in np.array_split(self.heights, PARTS, axis=1)])
@@ -173,7 +139,7 @@ class _Ridges:
 
     def leave(self, kept: np.ndarray) -> None:
         """Weigh the ridges by `kept` [SIDE, SIDE] in 0..1: cheaper than looking for ridges in what is left."""
-        self.kept *= _padded(kept)
+        self.kept *= pad(kept)
         self.exact[:] = False
 
     def best_line(self) -> _Line | None:
@@ -193,57 +159,10 @@ class _Ridges:
     def left(self, lines: np.ndarray) -> np.ndarray:
         """[along, line]: the ridges of these lines, weighed by what was kept."""
         angle, offset = np.divmod(lines, SIDE)
-        points = _turned(self.angles[angle].astype(np.float32), PLACES[:, None], PLACES[offset])
-        heights = _mixed(self.kept, _taps(*points))
+        points = on_line(self.angles[angle].astype(np.float32), PLACES[:, None], PLACES[offset])
+        heights = interpolate(self.kept, taps_at(*points))
         heights *= self.heights.take(lines, axis=1, mode="clip")
         return heights
-
-
-def _turned(theta: Any, along: Any, across: Any) -> tuple[Any, Any]:
-    """x, y in the square of points so far along lines at an angle, and so far across: numbers or arrays."""
-    cos, sin = (math.cos(theta), math.sin(theta)) if isinstance(theta, float) else (np.cos(theta), np.sin(theta))
-    u, v = along - MIDDLE, across - MIDDLE
-    return cos * u + (MIDDLE - sin * v), sin * u + (MIDDLE + cos * v)
-
-
-def _padded(square: np.ndarray) -> np.ndarray:
-    """A map with zeros around it, for what lies beside it."""
-    padded = np.zeros((WIDTH, WIDTH), np.float32)
-    padded[MARGIN:-MARGIN, MARGIN:-MARGIN] = square
-    return padded
-
-
-def _values(padded: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The map at points, bilinear, zero outside."""
-    return _mixed(padded, _taps(*(np.clip(place, -1, SIDE) for place in (x, y))))
-
-
-def _taps(x: np.ndarray, y: np.ndarray) -> Taps:
-    """Of the four pixels of a padded map about each point: the first one's index; how far right and below it is.
-
-    The points lie in the square, however that is turned.
-    """
-    left, top = np.floor(x), np.floor(y)
-    right, lower = x - left, y - top
-    top *= WIDTH
-    top += left
-    top += MARGIN * (WIDTH + 1)
-    return top.astype(np.int32), right, lower
-
-
-def _mixed(padded: np.ndarray, taps: Taps, out: np.ndarray | None = None) -> np.ndarray:
-    """The map at points between four pixels each."""
-    first, right, lower = taps
-    flat = padded.ravel()
-    # "clip" is four times as fast as the default, and nothing is clipped.
-    upper, above, under, below = (flat[skip:].take(first, mode="clip") for skip in (0, 1, WIDTH, WIDTH + 1))
-    for left_one, mean in ((upper, above), (under, below)):
-        mean -= left_one
-        mean *= right
-        mean += left_one
-    below -= above
-    below *= lower
-    return np.add(above, below, out=out)
 
 
 def _ridges(turned: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -279,8 +198,8 @@ def _ridges_beside(padded: np.ndarray, line: _Line) -> tuple[np.ndarray, np.ndar
     """[along, offset]: the ridges along a line, which is the middle one, and those beside it; their offsets."""
     reach = BESIDE + max(REACHES)
     offsets = round(line.offset) + np.arange(-reach, reach + 1)
-    points = _turned(line.theta, np.arange(SIDE)[:, None], offsets)
-    return _ridges(_values(padded, *points)), offsets[max(REACHES) : -max(REACHES)]
+    points = on_line(line.theta, np.arange(SIDE)[:, None], offsets)
+    return _ridges(values_at(padded, *points)), offsets[max(REACHES) : -max(REACHES)]
 
 
 def _fitted(padded: np.ndarray, line: _Line) -> _Line:
@@ -307,7 +226,7 @@ def _trimmed(padded: np.ndarray, line: _Line) -> _Line:
     That is where a blurred segment ends.
     """
     along = np.arange(line.start, line.end + 1)
-    heights = _values(padded, *line.points(along))
+    heights = values_at(padded, *line.points(along))
     level = heights.mean() / 2
     high = np.flatnonzero(heights >= level)
     first, last = high[0], high[-1]
@@ -328,7 +247,7 @@ def _curved(padded: np.ndarray, line: _Line, score: float) -> bool:
     bends = []
     for end, sign in ((line.start, -1), (line.end, 1)):
         around = line.points(end + sign * ahead * np.cos(angles), ahead * np.sin(angles))
-        straight, *aside = _values(padded, *around).tolist()
+        straight, *aside = values_at(padded, *around).tolist()
         bends.append(max(aside) > 0.6 * score and max(aside) > straight + 0.2 * score)
     return all(bends)
 

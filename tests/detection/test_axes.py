@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 from scipy.special import erf
 
-from pipeline.detection.axes import (
-    ANGLES,
-    SIDE,
-    _highest,
-    _Ridges,
-    _smoothed,
-    _squared,
-    _worth,
-    find_axes,
-    find_centres,
-)
+from pipeline.detection.axes import ANGLES, _highest, _Ridges, _smoothed, _worth, find_axes, find_centres
+from pipeline.detection.square import SIDE, to_square
 
 SHAPE = 240, 320
 
@@ -153,7 +144,7 @@ def test_worth_of_a_line(heights):
 @pytest.mark.parametrize("shape", [(480, 640), (100, 333), (192, 192), (250, 192), (1, 500)])
 def test_the_square_holds_means(shape):
     heat_map = np.random.default_rng(0).random(shape, np.float32)
-    square, scale, (left, top) = _squared(heat_map)
+    square, scale, (left, top) = to_square(heat_map)
     height, width = (max(1, round(side / scale)) for side in shape)
     for y, x in ((0, 0), (height - 1, width - 1), (height // 2, width // 3)):
         rows, columns = (
@@ -166,7 +157,7 @@ def test_the_square_holds_means(shape):
 
 
 def test_small_maps_are_made_larger():
-    square, scale, corner = _squared(np.tile(np.arange(48, dtype=np.float32), (48, 1)))
+    square, scale, corner = to_square(np.tile(np.arange(48, dtype=np.float32), (48, 1)))
     assert scale == 0.25 and corner == (0, 0)
     np.testing.assert_allclose(square, np.tile(np.clip((np.arange(SIDE) - 1.5) / 4, 0, 47), (SIDE, 1)), atol=1e-5)
 
