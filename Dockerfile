@@ -5,5 +5,6 @@ WORKDIR /clipsym
 COPY requirements.txt requirements-no-deps.txt ./
 RUN pip install --no-cache-dir --requirement requirements.txt \
     && pip install --no-cache-dir --no-deps --requirement requirements-no-deps.txt
-ENV HOME=/tmp PYTHONPATH=/clipsym PYTHONUNBUFFERED=1
+# The user of `docker run --user` has neither a home nor a name in the image, which caches and PyTorch ask for.
+ENV HOME=/tmp USER=clipsym
 CMD ["dvc", "repro"]

@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, PackageError
 from pipeline.model.backbones.catalogue import ImageTower, brief, random_image_tower, unusable
 from pipeline.model.clipsym import CLIPSym, build_model
 from pipeline.model.header import FORMAT, RECORD, Content, checksum, read_entries, require_checksum
@@ -129,6 +129,8 @@ def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
         )
     try:
         model = build_model(_random_tower(record), text, record.decoder, record.precision, record.portable)
+    except (ModuleNotFoundError, PackageError):
+        raise
     except Exception as error:  # whatever the libraries make of parameters that fit no model
         raise CheckpointError(f"{path}: no model can be made of its parameters: {brief(error)}") from None
     _fill(model, state, path)

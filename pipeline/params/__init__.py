@@ -1,7 +1,7 @@
 """The parameters: params.yaml, checked, as frozen objects."""
 
-import importlib
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.params.changes import changed
@@ -29,9 +29,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    """Each of them when it is first asked for: detection does without pydantic."""
+def __getattr__(name: str) -> Any:
+    """These names, when they are first asked for: `symmetry detect` reads `choices` only, and pydantic is an extra."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = {"changed": "changes", "load_params": "load"}.get(name, "schema")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return getattr(import_module(f"pipeline.params.{module}"), name)

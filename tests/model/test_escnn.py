@@ -74,6 +74,8 @@ def test_one_that_was_built_for_another_numpy_is_as_none(lie_learn):
 
 def test_nobody_else_imports_escnn():
     """Not past the module that makes it work without `lie_learn`."""
-    files = [file for place in ("pipeline", "stages", "tests", "benchmarks") for file in PROJECT.glob(f"{place}/**/*.py")]
+    files = [
+        file for place in ("pipeline", "stages", "tests", "benchmarks") for file in PROJECT.glob(f"{place}/**/*.py")
+    ]
     found = {file for file in files if re.search(r"^\s*(from|import) escnn\b", file.read_text(), re.MULTILINE)}
     assert found == {PROJECT / "pipeline" / "model" / "escnn.py"}
