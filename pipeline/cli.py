@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -281,6 +280,8 @@ def _check_target(path: Path) -> None:
     """Whether a file can be written there, before a model is loaded. Raises DataError, or OSError which names it."""
     if path.is_dir():
         raise DataError(f"{path}: expected a file to write, got a folder; name a file in it")
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass

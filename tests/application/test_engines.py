@@ -93,7 +93,7 @@ def test_neither_pytorch_nor_pydantic_is_imported(tmp_path):
 def test_an_engine_that_is_not_installed(missing, engine, install):
     code = (
         f"import sys; sys.modules[{missing!r}] = None\n"
-        f"from pipeline.cli import main; main(['detect', 'README.md', '--engine', {engine!r}])\n"
+        f"from pipeline.cli import main; main(['detect', 'docs/page.jpg', '--engine', {engine!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 1 and "Traceback" not in done.stderr
