@@ -32,6 +32,7 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
         options.enable_mem_pattern = False  # plans for each size that comes by would take as much as the arena
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take the decoder\'s core
         try:
             self.session = onnxruntime.InferenceSession(
                 weights.with_suffix(".onnx"), options, providers=["CPUExecutionProvider"]

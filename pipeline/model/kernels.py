@@ -238,8 +238,11 @@ def pooled_after_x2(
         return F.conv2d(F.conv2d(finer, weight, bias, padding=1).relu(), pool_weight, pool_bias, padding=1)
 
     wide, channels = weight.shape[:2]
-    taps = torch.tensor([[3, 1, 0], [1, 3, 0], [0, 3, 1], [0, 1, 3]]).div(4).unfold(0, 3, 1)  # [2, 3 of x, 3 taps]
-    places = torch.zeros(2, 2, 3, 3)  # [2, 2 of the finer ones, 3 of the coarse ones, 3 taps]
+    finer = torch.tensor([[3, 1, 0], [1, 3, 0], [0, 3, 1], [0, 1, 3]]).to(
+        weight
+    )  # quarters; of pixels 2 i - 1 to 2 i + 2
+    taps = finer.div(4).unfold(0, 3, 1)  # [2, 3 of x, 3 taps]
+    places = torch.zeros(2, 2, 3, 3).to(weight)  # [2, 2 of the finer ones, 3 of the coarse ones, 3 taps]
     for place, tap in product(range(2), range(3)):
         places[place, (place + tap + 1) % 2, (place + tap + 1) // 2, tap] = 1
     spreading = torch.einsum("aot,bps->tsabop", taps, taps).reshape(9, -1)
