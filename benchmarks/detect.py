@@ -106,7 +106,8 @@ def _row(title: str, pairs: list[list[float]], unit: str) -> float:
     """Print one; return the median of the newer ones."""
     before, now = (statistics.median(times) for times in zip(*pairs))
     ratio = statistics.median(pair[0] / pair[1] for pair in pairs)
-    print(f"| {title} | {before:.3g} {unit} | {now:.3g} {unit} | {ratio:.1f} |", flush=True)
+    shown = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in (before, now)]
+    print(f"| {title} | {shown[0]} {unit} | {shown[1]} {unit} | {ratio:.1f} |", flush=True)
     return now
 
 
