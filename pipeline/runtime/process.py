@@ -81,7 +81,7 @@ def keep_memory() -> None:
 
 def start_method(workers: int) -> str | None:
     """Of the processes that load images: "fork" on Linux, as before Python 3.14, whose own choice imports everything
-    anew in each and pickles the data set for it, which may be gigabytes. None, PyTorch's choice, elsewhere and for none.
+    anew in each and pickles the data set, which may be gigabytes. None, PyTorch's choice, elsewhere and for no worker.
     """
     return "fork" if workers and sys.platform == "linux" else None
 

@@ -36,8 +36,8 @@ def lie_learn(tmp_path):
 
 @pytest.mark.parametrize("group", ["C4", "C8", "C16", "D4", "D8"])
 def test_the_filters_are_those_with_lie_learn(group):
-    """Recorded with lie-learn 0.0.2, pymanopt 2.2.1, autograd 1.9.1 and NumPy 1.26.4. The weights are cos 0, cos 1, ...;
-    of each channel's filter three projections, on sin 0, sin 3, ..., on sin 1, sin 4, ... and on sin 2, sin 5, ..."""
+    """Recorded with lie-learn 0.0.2, pymanopt 2.2.1, autograd 1.9.1 and NumPy 1.26.4. The weights are cos 0, cos 1, ...
+    Of each channel's filter three projections, on sin 0, sin 3, ..., on sin 1, sin 4, ... and on sin 2, sin 5, ..."""
     module = equivariant_upsampler(4, group, 2)
     for layer in ("lifting", "upsampler.1", "upsampler.4", "pool"):
         conv = module.get_submodule(layer)
