@@ -56,7 +56,7 @@ endef
 # libraries that are not needed to read the weights. Hence --no-deps.
 $(READY): requirements.txt requirements-dev.txt requirements-no-deps.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' || \
-	    { echo "$(PYTHON) is $$($(PYTHON) --version); needed: Python 3.10 to 3.14 (make PYTHON=python3.11)"; exit 1; }
+	    { echo "$(PYTHON) is $$($(PYTHON) --version); needed: Python 3.10 to 3.14 (make PYTHON=python3.12)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL_$(TORCH))
 	pip install --no-deps --requirement requirements-no-deps.txt

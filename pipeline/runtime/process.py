@@ -1,8 +1,9 @@
-"""This process: the signals that ask it to stop, and how it gets the memory for its arrays."""
+"""This process: the signals that ask it to stop, how it gets the memory for its arrays, and how it starts others."""
 
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -77,6 +78,13 @@ def keep_memory() -> None:
     mallopt(M_MMAP_MAX, 0)  # none by mmap, whose memory goes back at once
     mallopt(M_TRIM_THRESHOLD, -1)  # none of the rest goes back
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it at its first allocation
+
+
+def start_method(workers: int) -> str | None:
+    """Of the processes that load images: "fork" on Linux, as before Python 3.14, whose own choice imports everything
+    anew in each and pickles the data set, which may be gigabytes. None, PyTorch's choice, elsewhere and for no worker.
+    """
+    return "fork" if workers and sys.platform == "linux" else None
 
 
 def _starter(stage: str) -> int | None:

@@ -36,8 +36,8 @@ def lie_learn(tmp_path):
 
 @pytest.mark.parametrize("group", ["C4", "C8", "C16", "D4", "D8"])
 def test_the_filters_are_those_with_lie_learn(group):
-    """Recorded with lie-learn 0.0.2, pymanopt 2.2.1, autograd 1.9.1 and NumPy 1.26.4. The weights are cos(0, 1, ...); of
-    each channel's filter three projections, on sin(0, 3, ...), sin(1, 4, ...) and sin(2, 5, ...)."""
+    """Recorded with lie-learn 0.0.2, pymanopt 2.2.1, autograd 1.9.1 and NumPy 1.26.4. The weights are cos 0, cos 1, ...
+    Of each channel's filter three projections, on sin 0, sin 3, ..., on sin 1, sin 4, ... and on sin 2, sin 5, ..."""
     module = equivariant_upsampler(4, group, 2)
     for layer in ("lifting", "upsampler.1", "upsampler.4", "pool"):
         conv = module.get_submodule(layer)
@@ -74,8 +74,7 @@ def test_one_that_was_built_for_another_numpy_is_as_none(lie_learn):
 
 def test_nobody_else_imports_escnn():
     """Not past the module that makes it work without `lie_learn`."""
-    files = [
-        file for place in ("pipeline", "stages", "tests", "benchmarks") for file in PROJECT.glob(f"{place}/**/*.py")
-    ]
+    places = "pipeline", "stages", "tests", "benchmarks"
+    files = [file for place in places for file in PROJECT.glob(f"{place}/**/*.py")]
     found = {file for file in files if re.search(r"^\s*(from|import) escnn\b", file.read_text(), re.MULTILINE)}
     assert found == {PROJECT / "pipeline" / "model" / "escnn.py"}
