@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.timing import multiply_adds, repeat, shown
+from benchmarks.timing import multiply_adds, repeat, seconds, shown
 from benchmarks.work import Pair, images, paper, photographs, random_model, training_step
 from pipeline.application.detector import load
 from pipeline.data.packed.split import PackedSplit
@@ -58,18 +59,17 @@ def peak(dtype: torch.dtype) -> float:
 
 
 def training(formulation: str, *precisions: str) -> None:
-    """Steps of `plain`, `ours` or `compiled`; where memory does not suffice, with half the images, and so on."""
+    """Steps of `plain`, `ours` or `compiled`; where memory does not suffice, of half the images, and so on."""
     for precision in precisions:
         row, batch = None, BATCH
         while row is None and batch:
             try:
                 row = steps(formulation, precision, batch)
             except torch.OutOfMemoryError:
-                print(f"| {formulation} | {precision} | {batch} | out of memory | | | | | |", flush=True)
                 batch //= 2
-            gc.collect()  # here, where the exception and what it holds are gone
+            reset_memory()  # here, where the exception and what it holds are gone
             torch.cuda.empty_cache()
-        print(row, flush=True)
+        print(row or f"| {formulation} | {precision} | 1 | does not fit | | | | | |", flush=True)
 
 
 def steps(formulation: str, precision: str, batch: int) -> str:
@@ -77,14 +77,13 @@ def steps(formulation: str, precision: str, batch: int) -> str:
     step.
     """
     step = finished(step_of(formulation, precision, batch))
-    start = time.perf_counter()
-    step()
-    first = time.perf_counter() - start
+    first = seconds(step)
     flops = 2 * multiply_adds(step_of("ours", precision, batch) if formulation == "compiled" else step)
     reset_memory()
-    times, end = [], time.perf_counter() + LONGEST
-    while len(times) < RUNS and (not times or time.perf_counter() < end):
-        times += repeat(step, 1) if not times else [seconds_of(step)]
+    step()
+    times, end = [seconds(step)], time.perf_counter() + LONGEST
+    while len(times) < RUNS and time.perf_counter() < end:
+        times.append(seconds(step))
     a_step = statistics.median(times)
     share = flops / a_step / peak(torch.bfloat16)
     return (
@@ -124,7 +123,7 @@ def inference() -> None:
             network, size = networks[model]
             network.precision, pictures = precision, images(batch, size).to(DEVICE)
             reset_memory()
-            times = repeat(finished(lambda pictures=pictures: network(pictures)), RUNS)
+            times = repeat(finished(partial(network, pictures)), RUNS)
             speed = batch / statistics.median(times)
             print(
                 f"| {model}, {size} px | {precision} | {batch} | {speed:.0f} | {shown(times)} | {memory()} |",
@@ -156,7 +155,7 @@ def resume() -> None:
         run(place, "stopped")
         whole, stopped = (load_file(place / name / "model.safetensors") for name in ("whole", "stopped"))
         differences = max((whole[name] - stopped[name]).abs().max().item() for name in whole)
-        losses = [(place / name).rglob("loss.tsv").__next__().read_text().split()[-1] for name in ("whole", "stopped")]
+        losses = [next((place / name).rglob("loss.tsv")).read_text().split()[-1] for name in ("whole", "stopped")]
     print(f"| last loss: whole, stopped | | {losses[0]}, {losses[1]} |")
     print(f"| largest difference of their weights | | {differences:.1e} |")
 
@@ -210,13 +209,8 @@ def finished(call: Callable[[], object]) -> Callable[[], None]:
     return waited
 
 
-def seconds_of(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def reset_memory() -> None:
+    gc.collect()
     if DEVICE == "cuda":
         torch.cuda.reset_peak_memory_stats()
 
