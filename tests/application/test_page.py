@@ -289,7 +289,7 @@ def test_threshold_sifts_what_was_found(picture):
     verdict, overlay, table, _ = shown(every.above(1.0), False)
     assert "nothing found" in verdict and len(table) == 0
     assert list(table.columns) == page.HEADERS
-    np.testing.assert_array_equal(np.asarray(overlay), every.image)
+    np.testing.assert_array_equal(np.asarray(overlay)[40:], every.image[40:])  # words may stand above
 
 
 def test_launch_says_that_nothing_is_shared(monkeypatch):
