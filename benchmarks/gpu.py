@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 from benchmarks.timing import multiply_adds, repeat, seconds, shown
 from benchmarks.work import Pair, images, paper, photographs, random_model, training_step
-from pipeline.application.detector import load
+from pipeline.application.detector import Detector, load
 from pipeline.data.packed.split import PackedSplit
 from pipeline.data.preparation.prepare import pack
 from pipeline.training.loop import train
@@ -113,7 +113,7 @@ def step_of(formulation: str, precision: str, batch: int) -> Callable[[], None]:
 
 def inference() -> None:
     """The networks alone, on images that lie on the device; a row for each precision and batch."""
-    lite = load(device=DEVICE)
+    lite = shipped("reflection")
     networks = {
         "ViT-B/16": (random_model(SETTING).to(DEVICE).eval(), SETTING.chosen.input_size),
         "lite": (lite.model, lite.size),
@@ -136,9 +136,14 @@ def pictures() -> None:
     with TemporaryDirectory() as folder:
         paths = [sample.image for sample in photographs(Path(folder), 640, 480, PHOTOGRAPHS)]
         for task, batch in product(("reflection", "rotation"), (1, 16)):
-            detector = load(task, device=DEVICE)
+            detector = shipped(task)
             times = repeat(finished(lambda detector=detector, batch=batch: [*detector.stream(paths, batch)]), 2)
             print(f"| {task} | {batch} | {PHOTOGRAPHS / min(times):.1f} |", flush=True)
+
+
+def shipped(task: str) -> Detector:
+    """The shipped weights in PyTorch, named as a file, for which nothing else is used."""
+    return load(task, ROOT / "pipeline" / "weights" / f"lite_{task}.safetensors", DEVICE)
 
 
 def resume() -> None:
