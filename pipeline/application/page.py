@@ -84,8 +84,9 @@ def page() -> gradio.Blocks:
             with gradio.Column():
                 verdict = gradio.Markdown(elem_id="verdict")
                 overlay = gradio.Image(
-                    label="what was found", interactive=False, elem_id="overlay", buttons=["download", "fullscreen"]
-                )  # no button to share it
+                    label="what was found", show_label=False, interactive=False, elem_id="overlay",
+                    buttons=["download", "fullscreen"],
+                )  # fmt: skip  # no button to share it; the label would hide words on the picture
                 table = gradio.Dataframe(
                     label="axes or centres, in pixels", interactive=False, headers=HEADERS, elem_id="table"
                 )
