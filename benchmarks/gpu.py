@@ -195,7 +195,7 @@ def trained(name: str) -> None:
         PackedSplit(Path(part) / "dendi" / "packed.safetensors", "reflection") for part in ("train", "validation")
     )
     training, validation = ([split] for split in splits)
-    run_stage(lambda: train(params, training, validation, Path(name)))
+    run_stage(lambda *_: train(params, training, validation, Path(name)))
 
 
 def scratch():

@@ -10,7 +10,8 @@ PYTHON=${PYTHON:-python3}
 TOTAL=${GPU_SECONDS:-580}
 SLOWER=${GPU_SMALL:+6} # a limit's factor
 PACKAGES="escnn open_clip_torch ftfy wcwidth pydantic pydantic-core annotated-types typing-inspection lightning-fabric
-    ruamel.yaml dvclive dvc dvc-render dvc-studio-client funcy flatten-dict voluptuous"
+    ruamel.yaml dvclive dvc dvc-data dvc-http dvc-objects dvc-render dvc-studio-client atpublic diskcache dpath dulwich
+    flatten-dict flufl.lock funcy orjson pygtrie scmrepo sqltrie voluptuous zc.lockfile"
 
 if [ "$1" = fetch ]; then
     exec "$PYTHON" -m pip download --quiet --no-deps --only-binary :all: --dest "$WHEELS" \
