@@ -170,8 +170,10 @@ def run(folder: Path, name: str, until: str | None = None, number: int = 0) -> N
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "benchmarks.gpu", "train", name]
     start, said = time.perf_counter(), ""
-    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE) as process:
-        while part := os.read(process.stderr.fileno(), 2**16).decode(errors="replace"):
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        while part := os.read(process.stdout.fileno(), 2**16).decode(errors="replace"):
             said += part
             if until and until in said:
                 process.send_signal(number)
