@@ -28,6 +28,8 @@ def lie_learn(tmp_path):
     def make(code):
         folder = tmp_path / "lie_learn" / "representations" / "SO3"
         folder.mkdir(parents=True)
+        for package in (folder, *folder.parents[:2]):  # before one that is installed
+            (package / "__init__.py").touch()
         (folder / "wigner_d.py").write_text(code)
         return tmp_path
 
