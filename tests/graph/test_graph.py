@@ -1,5 +1,6 @@
 """The graphs hang together: outs, metrics, matrices, links to named files, presets and their tables."""
 
+import json
 import re
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.params.project import named_files
 from pipeline.reporting.presets import cell_names, preset_table
 from pipeline.reporting.published import PUBLISHED_CELLS
 from pipeline.scoring.sets import TEST_SETS
+from stages.compare import BESIDES
 from tests.graph.stages import FILES, GRAPHS, LINKS, PROJECT, resolved
 
 PARAMS = load_params(PROJECT / "params.yaml")
@@ -46,9 +48,11 @@ def test_metrics_are_kept_by_git_and_listed():
         if isinstance(out, dict) and next(iter(out.values())) == {"cache": False}
         for test_set in TEST_SETS
     }
-    names = (*TEST_SETS, "robustness", "ablation", "data")
     content = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
-    assert set(content["metrics"]) == written == {f"metrics/{name}.json" for name in names}
+    assert content["metrics"] == [f"metrics/{name}.json" for name in TEST_SETS]
+    assert {*content["metrics"], *BESIDES} == written
+    for name, file in zip(TEST_SETS, content["metrics"]):  # else `dvc exp show` puts the file before each key
+        assert list(json.loads((PROJECT / file).read_text())) == [name]
     presets = yaml.safe_load((PROJECT / "ablation/dvc.yaml").read_text())
     assert "metrics" not in presets  # they would be missed where a preset has not been run
 
