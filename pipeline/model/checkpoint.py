@@ -19,8 +19,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import CheckpointError
-from pipeline.model.backbones.catalogue import ImageTower, brief, random_image_tower, unusable
+from pipeline.errors import CheckpointError, brief
+from pipeline.model.backbones.catalogue import ImageTower, random_image_tower, unusable
 from pipeline.model.clipsym import CLIPSym, build_model
 from pipeline.params import DecoderParams, Params, TowerParams
 from pipeline.params.choices import Precision, Task
