@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
 from pipeline.errors import BackboneError
-from pipeline.model.backbones import clip
+from pipeline.model.backbones import clip, hub
 from pipeline.model.backbones.catalogue import IMAGENET, pretrained, random_image_tower, require_weights
 from tests.model.backbones.test_catalogue import CATALOGUE, TINY, entry, features, saved
 
