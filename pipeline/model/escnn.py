@@ -10,6 +10,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
 
+from pipeline.errors import needs
+
+# Without its requirements, two of which serve SO(3) alone; the extra has the others.
+INSTALL = "'clipsym-pipeline[torch]' && pip install --no-deps escnn"
 WIGNER = "lie_learn.representations.SO3.wigner_d"  # escnn's only import of it, for one function
 
 
@@ -43,7 +47,7 @@ def _lie_learn() -> Iterator[None]:
         yield
 
 
-with _lie_learn(), warnings.catch_warnings():
+with _lie_learn(), needs(INSTALL), warnings.catch_warnings():
     # Without py3nj escnn computes SO(3) coefficients numerically.
     warnings.filterwarnings("ignore", message="`py3nj` package not found")
     warnings.filterwarnings("ignore", category=SyntaxWarning)  # backslashes in its docstrings, when it is compiled

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
@@ -90,6 +91,8 @@ def _starter(stage: str) -> int | None:
     """The next ancestor that is not itself of the stage, as the shell is through which DVC runs it, or the process that
     started this one. DVC tells its stages by DVC_STAGE. An orphan's next ancestor is another one than before.
     """
+    import psutil  # here: detection does without
+
     try:
         process = psutil.Process().parent()
         while process and _stage_of(process) == stage:
@@ -99,7 +102,9 @@ def _starter(stage: str) -> int | None:
         return None
 
 
-def _stage_of(process: psutil.Process) -> str | None:
+def _stage_of(process: "psutil.Process") -> str | None:
+    import psutil
+
     try:
         return process.environ().get("DVC_STAGE")
     except (psutil.AccessDenied, OSError):  # another user's, as the first of all processes is
