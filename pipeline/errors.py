@@ -1,5 +1,6 @@
 """Errors that a user can mend: each message says what was expected, what came and what to do."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,12 @@ def said(error: OSError) -> str:
     """What the system refused, in one line that names the file, where it names one."""
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' -> '.join(files)}: {error.strerror}" if files else str(error)
+
+
+def brief(error: Exception) -> str:
+    """One line on an error of a library, without the colours of a terminal."""
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(' '.join(lines[:3]).split())}"
 
 
 @contextmanager

@@ -109,8 +109,8 @@ def commit(folder, message):
     run(folder, "git", "commit", "--quiet", "-m", message)
 
 
-def f1(folder, test_set, task="reflection"):
-    return json.loads((folder / "metrics" / f"{test_set}.json").read_text())[task]["max_f1"]
+def f1(folder, test_set):
+    return json.loads((folder / "metrics" / f"{test_set}.json").read_text())[test_set]["max_f1"]
 
 
 def copied(folder, project=PROJECT):

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, brief
 from pipeline.model.backbones import clip
-from pipeline.model.backbones.catalogue import brief, unusable
+from pipeline.model.backbones.catalogue import unusable
 from pipeline.model.backbones.hugging_face import as_open_clip, hugging_face_names
 from pipeline.model.backbones.pickles import is_torchscript, read_pickle
 from pipeline.model.checkpoint import ModelRecord

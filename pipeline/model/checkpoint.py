@@ -18,8 +18,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import CheckpointError, PackageError
-from pipeline.model.backbones.catalogue import ImageTower, brief, random_image_tower, unusable
+from pipeline.errors import CheckpointError, PackageError, brief
+from pipeline.model.backbones.catalogue import ImageTower, random_image_tower, unusable
 from pipeline.model.clipsym import CLIPSym, build_model
 from pipeline.model.header import FORMAT, RECORD, Content, checksum, read_entries, require_checksum
 from pipeline.params import DecoderParams, Params, TowerParams
