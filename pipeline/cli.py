@@ -9,15 +9,13 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from pipeline.errors import DataError, UserError, said
+from pipeline.errors import DataError, UserError, needs, said
 from pipeline.params.choices import Precision, Task
 from pipeline.runtime.log import log_shown
 
@@ -54,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="symmetry", description="Find reflection axes and rotation centres in images."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('clipsym-pipeline')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     detect = commands.add_parser("detect", help="look at images; print what was found, or write it")
@@ -100,10 +98,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Looks up the version when it is asked for: --help need not wait for it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(parser.prog, version("clipsym-pipeline"))
+        parser.exit()
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
     parser.add_argument("--device", help="as PyTorch names it; by default the GPU where there is one")
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument(
+        "--engine", choices=("onnx", "torch"), help="ONNX Runtime (the package's weights, without a GPU) or PyTorch"
+    )
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -118,9 +129,11 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 def _prompts(path: Path | None) -> list[str] | None:
     """The prompts in a file. Raises ParamsError."""
+    if path is None:
+        return None
     from pipeline.model.prompts import read_prompts
 
-    return None if path is None else read_prompts(path, "--prompts")
+    return read_prompts(path, "--prompts")
 
 
 def _path(text: str) -> Path:
@@ -160,6 +173,7 @@ def _detect(options: argparse.Namespace) -> int:
     from pipeline.application.progress import Progress
     from pipeline.application.records import FORMS
     from pipeline.application.selection import select
+    from pipeline.runtime.ahead import ahead
     from pipeline.runtime.process import stop_request
 
     tasks = TASKS if options.task == "both" else (options.task,)
@@ -183,12 +197,14 @@ def _detect(options: argparse.Namespace) -> int:
         progress.skip(reason)
     _check_device(options.device)
     prompts = _prompts(options.prompts)
-    detectors = [load(task, options.weights, options.device, options.precision, prompts) for task in tasks]
+    detectors = [
+        load(task, options.weights, options.device, options.precision, prompts, options.engine) for task in tasks
+    ]
     done, form = 0, options.format or FORMATS[0]
     folder = results(options.out, not options.no_pictures, form) if options.out else nullcontext()
     with progress.bar, folder as out, stop_request() as request:
         progress.say(header)
-        for batch in _batches(readable(), options.batch):
+        for batch in _batches(ahead(readable(), options.batch), options.batch):
             pixels = [pixels for _, pixels in batch]
             found = [list(detector.stream(pixels, options.batch, options.threshold)) for detector in detectors]
             for (path, _), *detections in zip(batch, *found):
@@ -229,7 +245,10 @@ def _batches(items: Iterator, size: int) -> Iterator[list]:
 
 def _check_device(device: str | None) -> None:
     """Raises UserError where PyTorch cannot compute there."""
-    import torch
+    if device in (None, "cpu"):
+        return
+    with needs("'clipsym-pipeline[torch]'"):
+        import torch
 
     try:
         torch.zeros(1, device=device).cpu()
@@ -247,10 +266,12 @@ def _info(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from pipeline.application.detector import load
-    from pipeline.application.export import export
+
+    with needs("'clipsym-pipeline[export]'"):
+        from pipeline.application.export import export
 
     _check_target(options.out)
-    detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts))
+    detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts), engine="torch")
     print(export(detector, options.format, options.out))
     return 0
 
@@ -259,13 +280,16 @@ def _check_target(path: Path) -> None:
     """Whether a file can be written there, before a model is loaded. Raises DataError, or OSError which names it."""
     if path.is_dir():
         raise DataError(f"{path}: expected a file to write, got a folder; name a file in it")
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pipeline.application.page import serve
+    with needs("'clipsym-pipeline[page]'"):
+        from pipeline.application.page import serve
 
     serve(options.port, not options.no_browser)
     return 0

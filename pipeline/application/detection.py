@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipeline.application.overlay import drawn
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.errors import needs
 from pipeline.params.choices import Task
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Detection:
 
     def to_pandas(self) -> "pd.DataFrame":
         """A row for each axis or centre: `kind` and its fields."""
-        import pandas as pd  # here: the command line does without
+        with needs("pandas"):
+            import pandas as pd  # here: the command line does without
 
         rows = [{"kind": "axis", **axis._asdict()} for axis in self.axes]
         rows += [{"kind": "centre", **centre._asdict()} for centre in self.centres]

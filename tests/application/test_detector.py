@@ -200,7 +200,7 @@ def test_loading_in_any_mode_gives_the_same_model(checkpoint, mode, shipped):
     spreading_kernel.cache_clear()
     line_matrix.cache_clear()
     with MODES[mode]():
-        detector = load("reflection", None if shipped else checkpoint, "cpu")
+        detector = load("reflection", None if shipped else checkpoint, "cpu", engine="torch")
         expected = detector.detect(photograph()).heatmap
     for other in MODES.values():
         with other():
@@ -226,7 +226,7 @@ def test_copies(tmp_path, way, kind):
     path = None if kind == "shipped" else tmp_path / "model.safetensors"
     if path:
         saved(path, {"tiny": lambda: tiny("none"), "lite": small_lite, "text": tiny}[kind]())
-    detector = load("reflection", path, "cpu")
+    detector = load("reflection", path, "cpu", engine="torch")
     expected, keys = detector.detect(photograph()).heatmap, list(detector.model.state_dict())
     twin = way(detector, tmp_path)
     np.testing.assert_array_equal(twin.detect(photograph()).heatmap, expected)
