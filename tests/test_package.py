@@ -205,8 +205,8 @@ mkdir -p .venv/bin && cp pip .venv/bin/pip && chmod +x .venv/bin/pip
 @pytest.fixture
 def installing(tmp_path):
     """Makes `.venv/ready` of the Makefile with a pip that installs nothing, and returns its calls."""
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "requirements-no-deps.txt"):
-        (tmp_path / name).write_bytes((PROJECT / name).read_bytes())
+    for path in (PROJECT / "Makefile", *PROJECT.glob("requirements*.txt")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
     for name, text in (("pip", PIP), ("python", PYTHON)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -246,7 +246,7 @@ def test_make_installs_the_pins(installing):
     assert done.returncode == 0, done.stdout
     assert calls == [
         "install --requirement requirements.txt --requirement requirements-dev.txt",
-        "install --no-deps --requirement requirements-no-deps.txt",
+        "install --no-deps --requirement requirements-no-deps.txt --requirement requirements-dev-no-deps.txt",
         "install --no-deps --editable .",
     ]
     done, calls = installing("TORCH=gpu")

@@ -6,7 +6,7 @@ cached file where there is no network. Its environment variables hold, such as H
 
 from pathlib import Path
 
-from pipeline.errors import CheckpointError, UserError
+from pipeline.errors import CheckpointError, needs
 
 SCHEME = "hf://"
 FILE = "model.safetensors"
@@ -15,7 +15,7 @@ FILE = "model.safetensors"
 def located(weights: str | Path) -> Path:
     """The file that is meant, downloaded where it is not in the cache; a path is given back as it is.
 
-    Raises CheckpointError where there is no such file or the hub cannot be reached, and UserError where the package
+    Raises CheckpointError where there is no such file or the hub cannot be reached, and PackageError where the package
     huggingface_hub is missing.
     """
     address = str(weights)
@@ -24,10 +24,9 @@ def located(weights: str | Path) -> Path:
     owner, repository, file = (*address.removeprefix(SCHEME).split("/", 2), "", "")[:3]
     if not owner or not repository:
         raise CheckpointError(f"{address}: expected hf://OWNER/REPO or hf://OWNER/REPO/FILE")
-    try:
+    with needs("huggingface_hub"):
         from huggingface_hub import constants, errors, hf_hub_download
-    except ModuleNotFoundError as error:
-        raise UserError(f"{address}: {error.name} is missing; pip install huggingface_hub") from None
+
     name, file = f"{owner}/{repository}", file or FILE
     try:
         return Path(hf_hub_download(name, file))

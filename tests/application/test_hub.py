@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.application.hub import located
-from pipeline.errors import CheckpointError, UserError
+from pipeline.errors import CheckpointError, PackageError
 
 LOCATE = """
 import sys, time
@@ -135,7 +135,9 @@ def test_no_network_is_one_message(hub, ask, environment):
 
 def test_without_the_package_its_name_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r"hf://lab/axes: .*pip install huggingface_hub$"):
+    with pytest.raises(
+        PackageError, match="the package huggingface_hub is not installed: pip install huggingface_hub$"
+    ):
         located("hf://lab/axes")
 
 

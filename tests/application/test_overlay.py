@@ -27,7 +27,7 @@ def where(picture, colour):
 def test_axes_and_centres_with_a_dark_rim():
     marked = np.asarray(detection([DetectedAxis(50, 150, 350, 150, 0.9)]).overlay())
     assert marked.shape == (300, 400, 3) and tuple(marked[150, 100]) == GREEN
-    assert tuple(marked[152, 100]) == tuple(marked[147, 100]) == DARK and tuple(marked[160, 100]) == (128,) * 3
+    assert tuple(marked[149, 100]) == tuple(marked[152, 100]) == DARK and tuple(marked[153, 100]) == (128,) * 3
     centre = np.asarray(detection(centres=[DetectedCentre(200, 100, 0.9)]).overlay())
     assert tuple(centre[100, 200]) == tuple(centre[100, 192]) == tuple(centre[92, 200]) == PINK
 
@@ -44,7 +44,7 @@ def test_a_score_stands_beside_its_line(height, width, axis):
     across = np.abs((places[:, 1] - x1) * along[1] - (places[:, 0] - y1) * along[0])
     letters = places[across > 2 * pen.width]
     size = max(12, max(height, width) / 40)
-    assert len(letters) > 0.3 * size**2  # four letters
+    assert len(letters) > 0.2 * size**2  # four letters
     assert (np.ptp(letters, axis=0) < [size, 2.6 * size]).all() and np.ptp(letters[:, 0]) > 0.5 * size
     assert across[across > 2 * pen.width].min() < 3 * size
 
