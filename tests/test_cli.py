@@ -1,5 +1,7 @@
 """The command `symmetry`, as a user types it, rightly and wrongly."""
 
+import csv
+import io
 import json
 import os
 import signal
@@ -87,7 +89,6 @@ def test_pictures_that_cannot_be_read_are_told_by_name(images, weights, tmp_path
         (["a.png", "--weights", "a.png"], "--weights holds a model of one task"),
         (["a.png", "--weights", "a.png", "--task", "rotation"], "a.png: not a checkpoint of this project"),
         (["a.png", "--weights", "no.safetensors", "--task", "rotation"], "no.safetensors: no checkpoint there"),
-        (["a.png", "x/a.png", "--task", "reflection"], "both would be called"),
     ],
 )
 def test_messages(words, message, tmp_path, monkeypatch):
@@ -100,8 +101,9 @@ def test_messages(words, message, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["look"], ["detect", "a.png"], ["detect", "a.png", "--out", "o", "--threshold", "2"],
+    "words", [[], ["look"], ["detect"], ["detect", "a.png", "--out", "o", "--threshold", "2"],
               ["detect", "a.png", "--out", "o", "--batch", "0"], ["detect", "a.png", "--out", ""],
+              ["detect", "a.png", "--format", "table"],
               ["info", "--weights", ""], ["export", "--format", "gguf", "--out", "o"]]
 )  # fmt: skip
 def test_wrong_command_lines(words, capsys):
@@ -158,6 +160,94 @@ def test_two_files_of_one_stem_keep_their_suffixes(weights, tmp_path):
         Image.new("RGB", (9, 9)).save(tmp_path / name)
     assert run("detect", tmp_path, "--out", tmp_path / "out", "--weights", weights, "--task", "reflection") == 0
     assert sorted(p.name for p in (tmp_path / "out/reflection/heatmaps").iterdir()) == ["a.jpg.png", "a.png.png"]
+
+
+@pytest.fixture
+def look(images, weights, monkeypatch, capsys):
+    """`symmetry detect` in the folder of two photographs: its exit code, and what it prints."""
+    monkeypatch.chdir(images)
+    Path("c.jpg").unlink()
+
+    def look(*words):
+        code = run("detect", *words, "--weights", weights, "--task", "reflection", "--threshold", 0)
+        return code, *capsys.readouterr()
+
+    return look
+
+
+def files():
+    return sorted(str(path) for path in Path().rglob("*") if path.is_file())
+
+
+def test_without_a_folder_for_results_they_are_printed(look):
+    code, said, asides = look("a.png", "inner")
+    assert (code, asides) == (0, "") and files() == ["a.png", "inner/b.jpg"]
+    assert [line for line in said.splitlines() if line[0] != " "] == ["a.png  60 x 40", "inner/b.jpg  60 x 40"]
+    assert said.count("  axis    score       x1") + said.count("  no axis: the best score is") == 2
+    Path("bad.jpg").write_text("not an image")
+    code, again, asides = look("a.png", "inner", "bad.jpg")
+    assert (code, again) == (1, said) and "skipped: bad.jpg" in asides and "2 images; 1 skipped" in asides
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--format", "jsonl"], ["--format", "csv"]])
+def test_records_for_programs(look, words):
+    """The same printed and written, and nothing else in the standard output."""
+    code, said, _ = look(".", *words)
+    again, shown, asides = look(".", *words, "--out", "found", "--no-pictures")
+    (name,) = set(files()) - {"a.png", "inner/b.jpg"}
+    assert (code, again) == (0, 0) and said == shown == Path(name).read_text()
+    assert name == f"found/detections.{words[-1].removeprefix('--json') or 'jsonl'}"
+    assert f"2 images -> {name}; 0 skipped" in asides
+    if "csv" in words:
+        rows = list(csv.DictReader(io.StringIO(said)))
+        assert {row["image"] for row in rows} == {"a.png", "inner/b.jpg"} and said.startswith("image,task,kind,x1,")
+    else:
+        assert [json.loads(line)["image"] for line in said.splitlines()] == ["a.png", "inner/b.jpg"]
+
+
+def test_a_folder_for_results_holds_them_in_one_form(look):
+    """And those of the other form are known, too, when the folder is looked at again."""
+    look(".", "--format", "csv", "--out", ".")
+    assert "reflection/overlays/inner/b.jpg" in files() and "detections.csv" in files()
+    _, said, asides = look(".", "--json")
+    assert len(said.splitlines()) == 2 and "left out: 4 files of earlier runs" in asides
+
+
+def test_predictions_for_labelme(look):
+    assert look(".", "--labelme")[0] == 0
+    assert files() == ["a.json", "a.png", "inner/b.jpg", "inner/b.json"]
+    Path("a.json").write_text("corrected")
+    Path("inner/b.json").unlink()
+    code, said, asides = look(".", "--labelme")
+    assert code == 1 and "skipped: a.json: there already, perhaps drawn or corrected by hand" in asides
+    assert "a.png  60 x 40" in said and "1 .json files" in asides
+    assert Path("a.json").read_text() == "corrected" and Path("inner/b.json").exists()
+    assert look(".", "--labelme", "--out", "found", "--no-pictures")[0] == 0
+    content = json.loads(Path("found/labelme/inner/b.json").read_text())
+    assert content["imagePath"] == "../../../inner/b.jpg" and (content["imageWidth"], content["imageHeight"]) == (
+        60,
+        40,
+    )
+
+
+def test_images_of_one_name_from_two_folders(look):
+    Path("inner/a.png").write_bytes(Path("a.png").read_bytes())
+    code, said, _ = look("a.png", "inner/a.png", "--out", "found")
+    assert code == 0 and "2 images -> found/detections.jsonl; 0 skipped" in said
+    assert {f"found/reflection/overlays/{name}.jpg" for name in ("a", "inner/a")} <= set(files())
+
+
+def test_folders_below_are_left_out_on_request(look):
+    code, said, asides = look(".", "--no-recursive", "--json")
+    assert code == 0 and len(said.splitlines()) == 1 and asides == "left out: 1 folders below\n"
+    assert len(look(".", "--recursive", "--json")[1].splitlines()) == 2
+
+
+def test_a_bar_knows_how_many_images_there_are(look, monkeypatch):
+    """Where somebody watches; else there is none."""
+    assert look(".")[2] == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert "0/2 [" in look(".")[2]
 
 
 def test_a_picture_that_is_named_twice_is_looked_at_once(weights, tmp_path, monkeypatch):

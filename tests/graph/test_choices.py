@@ -34,8 +34,9 @@ def test_a_preset_is_one_command_and_goes_on_cell_by_cell(project):
 
 def test_rotation_switches_the_whole_graph(project):
     dvc(project, "exp", "run", "-S", "task=rotation")
-    assert 0 <= f1(project, "dendi", "rotation") <= 1 and f1(project, "photos", "rotation") is not None
-    assert json.loads((project / "metrics/sdrw.json").read_text()) == {"rotation": {"images": 0, "max_f1": None}}
+    assert 0 <= f1(project, "dendi") <= 1 and f1(project, "photos") is not None
+    assert list(json.loads((project / "evaluation/dendi/summary.json").read_text())) == ["rotation"]
+    assert json.loads((project / "metrics/sdrw.json").read_text()) == {"sdrw": {"max_f1": None, "f1": None}}
     assert "rotation" in json.loads((project / "metrics/ablation.json").read_text())
     report = (project / "report/report.md").read_text()
     assert "rotation" in report.splitlines()[0] and "sdrw-gallery.png" not in report
@@ -62,7 +63,7 @@ def test_own_data_train_evaluate_and_are_fetched_anew_when_they_change(project):
     choose(project, task="reflection", train={"datasets": ["own"]})
     printed = dvc(project, "repro", "evaluate@own")
     assert "Running stage 'fetch_own'" in printed and "Running stage 'fetch@" not in printed
-    assert json.loads((project / "metrics/own.json").read_text())["reflection"]["images"] == 1
+    assert json.loads((project / "evaluation/own/summary.json").read_text())["reflection"]["images"] == 1
 
     label(project / "data/own", 6, points=((30, 5),))
     (project / "data/own/7.json").write_text("{")
