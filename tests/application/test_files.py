@@ -205,30 +205,38 @@ def test_results_are_no_pictures(out, word, album, detect, monkeypatch, capsys):
         select([str(next(album.rglob("overlays/*.jpg")))])
 
 
-def test_a_line_means_that_its_image_is_done(album, detect, tmp_path, monkeypatch):
-    """Whenever the next image is read, all is written of those before: what a kill at that moment would leave."""
-    out, read, seen = tmp_path / "out", predictor.pixels_of, []
+@pytest.fixture
+def before_each(monkeypatch):
+    """Have something done before each image is looked at, whichever are read ahead meanwhile."""
+    stream = predictor.Detector.stream
 
-    def watched(path):
+    def patch(do):
+        monkeypatch.setattr(predictor.Detector, "stream", lambda *args: (do(), stream(*args))[1])
+
+    return patch
+
+
+def test_a_line_means_that_its_image_is_done(album, detect, tmp_path, before_each):
+    """Whenever the next image is looked at, all is written of those before: what a kill at that moment would leave."""
+    out, seen = tmp_path / "out", []
+
+    def count():
         seen.append([len(lines(out)), *(len(list(out.glob(f"reflection/{kind}/**/*.*"))) for kind in ("h*", "o*"))])
-        return read(path)
 
-    monkeypatch.setattr(predictor, "pixels_of", watched)
+    before_each(count)
     assert detect(album, "--out", out) == 0
-    assert [counts for counts in seen if counts[0] == counts[1] == counts[2]] == seen
-    assert sorted({counts[0] for counts in seen}) == [0, 1, 2, 3]
+    assert seen == [[done] * 3 for done in range(4)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_with_what_is_done(number, album, detect, tmp_path, monkeypatch, capsys):
-    out, read = tmp_path / "out", predictor.pixels_of
+def test_a_signal_ends_with_what_is_done(number, album, detect, tmp_path, before_each, capsys):
+    out = tmp_path / "out"
 
-    def second(path):
-        if isinstance(path, os.PathLike) and path.name == "b.png":
+    def second():
+        if len(lines(out)) == 1:
             os.kill(os.getpid(), number)
-        return read(path)
 
-    monkeypatch.setattr(predictor, "pixels_of", second)
+    before_each(second)
     assert detect(album, "--out", out) == 128 + number
     assert [name.rsplit("/")[-1] for name in lines(out)] == ["a.png", "b.png"]
     assert "2 images -> " in capsys.readouterr().out
