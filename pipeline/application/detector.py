@@ -143,7 +143,8 @@ def load(
     path = SHIPPED / f"lite_{task}.safetensors" if weights is None else located(weights)
     with needs("'clipsym-pipeline[torch]'"):
         from pipeline.application.checkpoints import load_any
-    model, record = load_any(path, task, device, precision, prompts)
+
+        model, record = load_any(path, task, device, precision, prompts)
     return Detector(model, record, path)
 
 
