@@ -1,5 +1,9 @@
 """CLIP's towers: their features, their weights at the hub, and that they are built once."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import open_clip
 import pytest
 import torch
@@ -182,6 +186,11 @@ def test_missing_files_are_said_without_the_libraries_of_models(cache):
     hub.require_files(CATALOGUE["clip"])
     with pytest.raises(BackboneError, match="nowhere: no weights there"):
         hub.require_files(entry("clip", weights=cache / "nowhere"))
+
+
+def test_the_stage_check_starts_without_torch():
+    code = "import sys, stages.check; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
 
 
 def test_a_cache_of_the_hub_with_several(cache):
