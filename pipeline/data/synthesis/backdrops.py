@@ -35,7 +35,7 @@ def backdrop(
     `share`: of the photograph's shorter side. A crop that cuts no known axis is preferred.
     """
     height, width = size
-    number = rng.integers(len(backdrops.photographs))
+    number = int(rng.integers(len(backdrops.photographs)))
     photograph, axes = backdrops.photographs[number], backdrops.axes[number] if backdrops.axes else ()
     annotation = Annotation(tuple(axes))
     rows, columns = photograph.shape[:2]

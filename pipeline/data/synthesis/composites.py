@@ -155,7 +155,7 @@ def _object(
     left, top = (max(0, math.floor(centre - 1.3 * radius)) for centre in (x, y))
     region = canvas[top : math.ceil(y + 1.3 * radius), left : math.ceil(x + 1.3 * radius)]
     rows, columns = np.indices(region.shape[:2])
-    u, v = _apply(np.linalg.inv(frame), columns + left, rows + top)
+    u, v = _apply(np.linalg.inv(frame), np.add(columns, left), np.add(rows, top))
     if disturb:
         dx, dy = rng.uniform(-0.12, 0.12, 2)
         shadow = np.clip((1.15 - outline(*symmetry.reduce(u + dx, v + dy))) / 0.3, 0, 1)

@@ -102,7 +102,7 @@ class Paint:
         points -= points.min(axis=1, keepdims=True)
         span, crops = points.max(axis=1) + 1e-6, []
         for _ in range(TRIES):
-            photograph = self.photographs[rng.integers(len(self.photographs))]
+            photograph = self.photographs[int(rng.integers(len(self.photographs)))]
             room = np.array(photograph.shape[:2]) - 1
             zoom = min(self.radius * rng.uniform(0.6, 1.4), *(room / span))  # photograph pixels per object unit
             start = rng.uniform(0, np.maximum(room - zoom * span, 0))
