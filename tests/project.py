@@ -1,17 +1,24 @@
 """A copy of the project in which tests call the real commands."""
 
 import json
+import logging
 import os
 import shlex
 import subprocess
 import sys
-from functools import cache, partial
-from multiprocessing import forkserver, get_context
+import warnings
+from collections import OrderedDict
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from runpy import run_module
 from tempfile import TemporaryDirectory
 
-import pytest
+import numpy as np
+import yaml
+from PIL import Image
+from ruamel.yaml import YAML
 
 from tests.small import shrink
 
@@ -35,65 +42,75 @@ def run(folder, *words, fails=False):
     return done.stdout
 
 
-def dvc(folder, *words, fails=False, anew=False):
-    """As `run` of `dvc`, but nothing is imported for it: DVC and its stages are forked. With `anew` the first call of
-    each stage's module is left to DVC, which gives it to a shell."""
+def dvc(folder, *words, fails=False, anew=()):
+    """As `run` of `dvc`, but nothing is imported for it: DVC and its stages are forked. The first call of each module
+    of `anew` is left to DVC, which gives it to a shell."""
     done = forked(folder, "dvc", *words, anew=anew)
     printed = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, printed
     return printed
 
 
-def forked(folder, *words, anew=False):
-    """As `subprocess.run` of `dvc ...` or `python -m MODULE ...`, in a process that is forked from one that has
-    imported what `tests.warm` imports, which takes seconds."""
+def forked(folder, *words, anew=()):
+    """As `subprocess.run` of `dvc ...` or `python -m MODULE ...`, in a fork of this process with what `tests.warm`
+    imports, which takes seconds."""
+    import tests.warm  # noqa: F401
+
     with TemporaryDirectory() as pipes:
         files = Path(pipes, "out"), Path(pipes, "error")
-        child = server().Process(target=become, args=(words, folder, environment(), files, anew))
+        child = get_context("fork").Process(target=become, args=(words, folder, environment(), files, anew))
         child.start()
         child.join()
         return subprocess.CompletedProcess(words, child.exitcode, *(file.read_text() for file in files))
 
 
-@cache
-def server():
-    """What forks these processes: one for each process that runs tests, with which it ends."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.warm"])
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**environment(), "PYTHONPATH": str(PROJECT)}.items():
-            patch.setenv(name, value)
-        forkserver.ensure_running()
-    return context
-
-
-def become(words, folder, variables, files=(), anew=False):
-    """Turn this process into a command's, with its output in files."""
+def become(words, folder, variables, files=(), anew=()):
+    """Turn this process into a command's, with its output in files. What pytest does to streams, logs and warnings is
+    undone."""
     for number, path in enumerate(files, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+    logging.root.handlers.clear()
+    logging.root.setLevel(logging.WARNING)
+    warnings.resetwarnings()
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.showwarning = lambda *warning: print(warnings.formatwarning(*warning[:4]), file=sys.stderr)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
     if words[0] == "dvc":
+        import dvc.dvcfile
         import dvc.stage.run
         from dvc.cli import main
 
-        dvc.stage.run._run = partial(call_stage, set() if anew else None, dvc.stage.run._run)
+        dvc.stage.run._run = partial(call_stage, {*anew}, dvc.stage.run._run)
+        dvc.dvcfile.modify_yaml = lock_file
         sys.exit(main(list(words[1:])))
     _, _, module, *sys.argv[1:] = words
     sys.modules.pop(module, None)  # as it is imported, but not run
     run_module(module, run_name="__main__", alter_sys=True)
 
 
-def call_stage(called, run, executable, command, **options):
-    """In place of DVC's `run`, to which other programs than Python's modules are left; and, where `called` is a set,
-    those modules that are not in it yet."""
+@contextmanager
+def lock_file(path, fs=None):
+    """In place of DVC's `modify_yaml`, which keeps comments and takes half of DVC's own time: dvc.lock has none."""
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.Representer.add_representer(OrderedDict, yaml.Representer.represent_dict)
+    content = (yaml.load(Path(path)) if os.path.exists(path) else None) or {}
+    yield content
+    yaml.dump(content, Path(path))
+
+
+def call_stage(anew, run, executable, command, **options):
+    """In place of DVC's `run`, to which other programs than Python's modules are left; and, once each, those modules
+    that are in `anew`."""
     from dvc.stage.exceptions import StageCmdFailedError
 
     words = shlex.split(command)
-    if words[:2] != ["python", "-m"] or called is not None and words[2] not in called:
-        if called is not None:
-            called.add(words[2])
+    if words[:2] != ["python", "-m"] or words[2] in anew:
+        anew.discard(words[2])
         return run(executable, command, **options)
     child = get_context("fork").Process(target=become, args=(words, options["cwd"], options["env"]))
     child.start()
@@ -124,3 +141,18 @@ def copied(folder, project=PROJECT):
     run(folder, "git", "init", "--quiet", "--initial-branch=main")
     commit(folder, "the project")
     return folder
+
+
+def label(folder, number, points=((30, 5), (34, 90))):
+    """An image with LabelMe's file."""
+    generator = np.random.default_rng(number)
+    Image.fromarray(generator.integers(0, 256, (100, 80, 3), np.uint8)).save(folder / f"{number}.jpg")
+    (folder / f"{number}.json").write_text(json.dumps({"shapes": [{"shape_type": "line", "points": points}]}))
+
+
+def choose(project, **sections):
+    """Write values into sections of params.yaml."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for section, values in sections.items():
+        params[section] = params[section] | values if isinstance(values, dict) else values
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
