@@ -14,12 +14,12 @@ if sys.argv[1] == "ours":
     keep_memory()
 
 from benchmarks.timing import repeat
-from benchmarks.work import Pair, steps
+from benchmarks.work import Pair, paper, steps
 
 
 def main(formulation: str, batch: int) -> None:
     """Print gigabytes (on Linux) and the seconds of each of three steps."""
-    plain, ours = steps(Pair.build(), batch)
+    plain, ours = steps(Pair.build(paper()), batch)
     times = repeat({"plain": plain, "ours": ours}[formulation], runs=3)
     status = Path("/proc/self/status").read_text()  # ru_maxrss would begin at the peak of the parent
     print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9, *times)

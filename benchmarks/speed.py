@@ -54,7 +54,7 @@ def main() -> None:
 
 def comparisons():
     """Pairs of a name and its Comparison."""
-    yield from in_the_papers_setting(Pair.build())
+    yield from in_the_papers_setting(Pair.build(paper()))
     yield "training step of the default (lite, 192 px, batch 8)", lite()
     heat_map, truth = np.random.default_rng(0).random((480, 640), np.float32), np.zeros((480, 640), bool)
     truth[100:400, 320] = True

@@ -57,18 +57,18 @@ class Pair:
     tokens: torch.Tensor
 
     @classmethod
-    def build(cls) -> "Pair":
+    def build(cls, params: Params, device: str = "cpu") -> "Pair":
         """Random weights; prompts of four words."""
-        params = paper()
         torch.manual_seed(0)
         whole = clip.open_clip_model(params.chosen, weights=None).eval()
-        tokens = open_clip.get_tokenizer(params.chosen.model)([f"cat dog tree house {n}" for n in range(25)])
+        words = [f"cat dog tree house {n}" for n in range(params.prompts.count)]
+        tokens = open_clip.get_tokenizer(params.chosen.model)(words)
         with torch.no_grad():
             embeddings = whole.encode_text(tokens)
         ours = build_model(random_image_tower(params.chosen), embeddings, params.decoder, "fp32").eval()
         state = whole.visual.state_dict()
         ours.image_tower.visual.load_state_dict({name: state[name] for name in ours.image_tower.visual.state_dict()})
-        return cls(ours, whole, tokens)
+        return cls(ours.to(device), whole.to(device), tokens.to(device))
 
     def plain(self, images: torch.Tensor, waste: bool = True) -> torch.Tensor:
         """The logits, by the plain formulation."""
@@ -81,9 +81,9 @@ def images(batch: int, size: int) -> torch.Tensor:
 
 
 def training_step(forward: Callable, parameters: list[nn.Parameter], batch: int, size: int) -> Callable[[], None]:
-    """A function that does one step of Adam on random images and targets."""
-    optimiser = torch.optim.Adam(parameters, lr=1e-5)
-    pictures, targets = images(batch, size), torch.rand(batch, 1, size, size)
+    """A function that does one step of Adam on random images and targets, where the parameters lie."""
+    optimiser, device = torch.optim.Adam(parameters, lr=1e-5), parameters[0].device
+    pictures, targets = images(batch, size).to(device), torch.rand(batch, 1, size, size, device=device)
 
     def step() -> None:
         optimiser.zero_grad()

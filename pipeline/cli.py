@@ -9,16 +9,18 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from pipeline.errors import DataError, UserError, said
+from pipeline.errors import DataError, UserError, needs, said
 from pipeline.params.choices import Precision, Task
 from pipeline.runtime.log import log_shown
+
+if TYPE_CHECKING:
+    from pipeline.application.progress import Progress
 
 TASKS = get_args(Task)
 
@@ -50,20 +52,30 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="symmetry", description="Find reflection axes and rotation centres in images."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('clipsym-pipeline')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    detect = commands.add_parser("detect", help="look at images; write what was found")
-    detect.add_argument("images", nargs="+", metavar="IMAGE|FOLDER|GLOB")
+    detect = commands.add_parser("detect", help="look at images; print what was found, or write it")
     detect.add_argument(
-        "--out", type=_path, required=True, metavar="DIR", help="folder for detections.jsonl and pictures"
+        "images", nargs="+", metavar="IMAGE|FOLDER|GLOB|-", help="-: a list of paths in the standard input"
+    )
+    detect.add_argument("--out", type=_path, metavar="DIR", help="folder for detections.jsonl and pictures")
+    detect.add_argument(
+        "--format", choices=("jsonl", "csv"), help="print and write so; by default a table is printed, JSON written"
+    )
+    detect.add_argument("--json", dest="format", action="store_const", const="jsonl", help="the same as --format jsonl")
+    detect.add_argument(
+        "--labelme", action="store_true", help="write NAME.json of LabelMe beside each image, or into DIR/labelme"
+    )
+    detect.add_argument(
+        "--recursive", action=argparse.BooleanOptionalAction, default=True, help="look into folders in folders, too"
     )
     detect.add_argument("--task", choices=(*TASKS, "both"), default="both")
     detect.add_argument(
         "--threshold", type=_share, help="least score, 0..1; by default each model's best on validation"
     )
     detect.add_argument("--batch", type=_count, default=1, help="images at a time; more is faster on a GPU")
-    detect.add_argument("--no-pictures", action="store_true", help="detections.jsonl only")
+    detect.add_argument("--no-pictures", action="store_true", help="no heat maps and overlays in DIR")
     _add_model(detect)
     detect.set_defaults(run=_detect)
 
@@ -86,14 +98,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Looks up the version when it is asked for: --help need not wait for it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(parser.prog, version("clipsym-pipeline"))
+        parser.exit()
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     _add_weights(parser)
     parser.add_argument("--device", help="as PyTorch names it; by default the GPU where there is one")
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument(
+        "--engine", choices=("onnx", "torch"), help="ONNX Runtime (the package's weights, without a GPU) or PyTorch"
+    )
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=_path, help="a checkpoint instead of the package's weights; needs one --task")
+    parser.add_argument(
+        "--weights", type=_weights, metavar="FILE|hf://OWNER/REPO[/FILE]",
+        help="a checkpoint instead of the package's weights; needs one --task",
+    )  # fmt: skip
     parser.add_argument(
         "--prompts", type=_path, metavar="FILE", help="with a released CLIPSym (.pt): its prompts, one a line, in order"
     )
@@ -101,9 +129,11 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 def _prompts(path: Path | None) -> list[str] | None:
     """The prompts in a file. Raises ParamsError."""
+    if path is None:
+        return None
     from pipeline.model.prompts import read_prompts
 
-    return None if path is None else read_prompts(path, "--prompts")
+    return read_prompts(path, "--prompts")
 
 
 def _path(text: str) -> Path:
@@ -111,6 +141,11 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got an empty text")
     return Path(os.path.expanduser(text))
+
+
+def _weights(text: str) -> Path | str:
+    """A path, or an address at the hub."""
+    return text if text.startswith("hf://") else _path(text)
 
 
 def _share(text: str) -> float:
@@ -128,55 +163,79 @@ def _count(text: str) -> int:
 
 
 def _detect(options: argparse.Namespace) -> int:
-    """Write OUT/detections.jsonl, a line an image, and under OUT/TASK heat maps (8-bit PNG) and overlays (JPEG).
+    """Print what was found, image by image; with --out, write it too: detections.jsonl, and under OUT/TASK heat maps
+    (8-bit PNG) and overlays (JPEG).
 
     A signal is obeyed when the batch under way is written.
     """
-    from tqdm import tqdm  # here and below: --help need not wait for it
-
-    from pipeline.application.detector import load, pixels_of
-    from pipeline.application.files import LINES, results, select
+    from pipeline.application.detector import load, pixels_of  # here and below: --help need not wait for it
+    from pipeline.application.files import FORMATS, results
+    from pipeline.application.progress import Progress
+    from pipeline.application.records import FORMS
+    from pipeline.application.selection import select
+    from pipeline.runtime.ahead import ahead
     from pipeline.runtime.process import stop_request
 
     tasks = TASKS if options.task == "both" else (options.task,)
     if options.weights and len(tasks) > 1:
         raise DataError("--weights holds a model of one task: name it by --task reflection or --task rotation")
-    chosen = select(options.images)
-    names, failures = chosen.names(), []
-
-    def skip(reason: str) -> None:
-        failures.append(reason)
-        tqdm.write(f"skipped: {reason}", file=sys.stderr)
+    chosen = select(options.images, options.recursive)
+    names, progress = chosen.names(), Progress(len(chosen.places))
+    header, record = FORMS[options.format or "table"]
 
     def readable() -> Iterator[tuple[Path, object]]:
-        for path in tqdm(names, unit="image"):
+        for path in names:
             try:
                 yield path, pixels_of(path)
             except DataError as error:
-                skip(str(error))
+                progress.skip(error)
+                progress.bar.update()
 
-    if chosen.results:
-        print(f"left out: {chosen.results} files that earlier runs wrote", file=sys.stderr)
+    if left_out := chosen.left_out_in_words():
+        print(f"left out: {left_out}", file=sys.stderr)
     for reason in chosen.refused:
-        skip(reason)
+        progress.skip(reason)
     _check_device(options.device)
     prompts = _prompts(options.prompts)
-    detectors = [load(task, options.weights, options.device, options.precision, prompts) for task in tasks]
-    done = 0
-    with results(options.out, not options.no_pictures) as out, stop_request() as request:
-        for batch in _batches(readable(), options.batch):
+    detectors = [
+        load(task, options.weights, options.device, options.precision, prompts, options.engine) for task in tasks
+    ]
+    done, form = 0, options.format or FORMATS[0]
+    folder = results(options.out, not options.no_pictures, form) if options.out else nullcontext()
+    with progress.bar, folder as out, stop_request() as request:
+        progress.say(header)
+        for batch in _batches(ahead(readable(), options.batch), options.batch):
             pixels = [pixels for _, pixels in batch]
             found = [list(detector.stream(pixels, options.batch, options.threshold)) for detector in detectors]
             for (path, _), *detections in zip(batch, *found):
-                out.add(path, names[path], detections)
+                if out:
+                    out.add(path, names[path], detections)
+                if options.labelme:
+                    _annotate(options.out, path, names[path], detections, progress)
+                progress.say(record(path, detections))
                 done += 1
+                progress.bar.update()
             if request.signal:
                 break
-    print(f"{done} images -> {options.out / LINES}; {len(failures)} skipped")
+    skipped = f"{len(progress.failures)} skipped"
+    if out:
+        print(f"{done} images -> {out.path}; {skipped}", file=sys.stderr if options.format else sys.stdout)
+    elif progress.failures:
+        print(f"{done} images; {skipped}", file=sys.stderr)
     if request.signal:
         print(f"stopped by a signal before {len(names) - done} more were looked at", file=sys.stderr)
         return 128 + request.signal
-    return 1 if failures else 0
+    return 1 if progress.failures else 0
+
+
+def _annotate(out: Path | None, image: Path, name: str, detections: list, progress: "Progress") -> None:
+    """LabelMe's JSON beside the image, or under `out`."""
+    from pipeline.application.labelme import annotate
+
+    try:
+        annotate(out / "labelme" / f"{name}.json" if out else image.with_suffix(".json"), image, detections)
+    except DataError as error:
+        progress.skip(error)
 
 
 def _batches(items: Iterator, size: int) -> Iterator[list]:
@@ -186,7 +245,10 @@ def _batches(items: Iterator, size: int) -> Iterator[list]:
 
 def _check_device(device: str | None) -> None:
     """Raises UserError where PyTorch cannot compute there."""
-    import torch
+    if device in (None, "cpu"):
+        return
+    with needs("'clipsym-pipeline[torch]'"):
+        import torch
 
     try:
         torch.zeros(1, device=device).cpu()
@@ -204,10 +266,12 @@ def _info(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from pipeline.application.detector import load
-    from pipeline.application.export import export
+
+    with needs("'clipsym-pipeline[export]'"):
+        from pipeline.application.export import export
 
     _check_target(options.out)
-    detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts))
+    detector = load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts), engine="torch")
     print(export(detector, options.format, options.out))
     return 0
 
@@ -216,13 +280,16 @@ def _check_target(path: Path) -> None:
     """Whether a file can be written there, before a model is loaded. Raises DataError, or OSError which names it."""
     if path.is_dir():
         raise DataError(f"{path}: expected a file to write, got a folder; name a file in it")
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pipeline.application.page import serve
+    with needs("'clipsym-pipeline[page]'"):
+        from pipeline.application.page import serve
 
     serve(options.port, not options.no_browser)
     return 0

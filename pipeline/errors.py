@@ -1,5 +1,9 @@
 """Errors that a user can mend: each message says what was expected, what came and what to do."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Base of the errors below; the command line prints its message without a traceback."""
@@ -9,6 +13,36 @@ def said(error: OSError) -> str:
     """What the system refused, in one line that names the file, where it names one."""
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' -> '.join(files)}: {error.strerror}" if files else str(error)
+
+
+def brief(error: Exception) -> str:
+    """One line on an error of a library, without the colours of a terminal."""
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(' '.join(lines[:3]).split())}"
+
+
+@contextmanager
+def needs(install: str) -> Iterator[None]:
+    """What is imported inside comes with `pip install INSTALL`. Raises PackageError where a package of it is missing.
+
+    Ours are left to Python: a module of this project that is not there is no mistake of the user's.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise missing(error, install) from None
+
+
+def missing(error: ModuleNotFoundError, install: str) -> Exception:
+    """The PackageError that says what to install; the error itself where the module is one of ours."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "pipeline", "stages"):
+        return error
+    return PackageError(f"the package {package} is not installed: pip install {install}")
+
+
+class PackageError(UserError):
+    """A package that only some commands need is not installed."""
 
 
 class ParamsError(UserError):

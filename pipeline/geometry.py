@@ -7,12 +7,15 @@ Source: the released loader of DENDI (docs/method.md, Letterbox); the PMC loader
 import math
 from dataclasses import dataclass
 from math import floor
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    import torch
 
 ONE = 2048  # the whole of OpenCV's weights
+ROWS = 64  # of a native heat map, made at a time
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,27 @@ class Letterbox:
         (top, left), (height, width) = self.offset, self.content
         return square[top : top + height, left : left + width]
 
-    def native(self, heat_map: torch.Tensor) -> torch.Tensor:
+    def native(self, heat_map: "torch.Tensor") -> "torch.Tensor":
         """float [size, size] -> float [height, width]: `region` cut out, then bilinear with aligned corners."""
+        import torch.nn.functional as F  # here and below: detection does without PyTorch
+
         top, bottom, left, right = self.region
         crop = heat_map[None, None, top:bottom, left:right]
         return F.interpolate(crop, size=(self.height, self.width), mode="bilinear", align_corners=True)[0, 0]
+
+    def add_native(self, heat_map: np.ndarray, total: np.ndarray) -> None:
+        """Add what `native` makes of a heat map, float32 [size, size], to `total`, float32 [height, width]."""
+        top, bottom, left, right = self.region
+        crop = heat_map[top:bottom, left:right]
+        column, right_weight = _aligned(crop.shape[1], self.width)
+        wide = crop[:, column] * (1 - right_weight) + crop[:, np.minimum(column + 1, crop.shape[1] - 1)] * right_weight
+        row, lower_weight = _aligned(len(crop), self.height)
+        below = np.minimum(row + 1, len(crop) - 1)
+        for first in range(0, self.height, ROWS):  # blocks stay in a processor's cache
+            part = slice(first, first + ROWS)
+            weight = lower_weight[part, None]
+            total[part] += wide[row[part]] * (1 - weight)
+            total[part] += wide[below[part]] * weight
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -129,11 +148,24 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     return first.astype(np.int64), np.rint((place - first) * np.float32(ONE)).astype(np.int32)
 
 
-def rotate(maps: torch.Tensor, degrees: float, beside: float = 0.0) -> torch.Tensor:
+def _aligned(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `target` pixels, the first of the two of `source` between which it lies, and the second's weight.
+
+    The first and last pixels of both lie on each other; weights are float32 in 0..1.
+    """
+    place = np.arange(target) * ((source - 1) / max(1, target - 1))
+    first = np.floor(place)
+    return first.astype(np.int64), (place - first).astype(np.float32)
+
+
+def rotate(maps: "torch.Tensor", degrees: float, beside: float = 0.0) -> "torch.Tensor":
     """Turn maps [B, C, S, S] anticlockwise as seen on the screen; bilinear, zero outside.
 
     The pivot is `beside` pixels right of and below the centre: 0.5 in the released augmentation.
     """
+    import torch
+    import torch.nn.functional as F
+
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     unit = 2 * beside / maps.shape[-1]  # in affine_grid's coordinates
     source = torch.tensor(

@@ -17,6 +17,8 @@ from pipeline.errors import UserError
 from pipeline.reporting.compare import failures
 from stages.command import run_stage
 
+# Kept in Git beside the metrics of dvc.yaml, and too wide for `dvc exp show`.
+BESIDES = ("metrics/robustness.json", "metrics/ablation.json", "metrics/data.json")
 NOT_IN_CACHE = "not in DVC's cache; `dvc fetch --all-branches` takes it from a remote, `cache: false` lets Git keep it"
 
 
@@ -27,12 +29,15 @@ def compare(*words: str) -> None:
     parser.add_argument("--max-drop", type=float, default=1.0, metavar="POINTS", help="an F1 may fall by (default: 1)")
     chosen = parser.parse_args(words)
     require_revision(chosen.target)
-    found = failures(read_metrics(chosen.target), read_metrics(None), chosen.target, chosen.max_drop)
+    (old_task, old), (task, new) = read_metrics(chosen.target), read_metrics(None)
+    found = failures(old, new, chosen.target, chosen.max_drop)
+    if old_task != task:
+        found.insert(0, f"`task` is {old_task} at {chosen.target}, {task} here: their F1 are not of the same")
     passed = f"**Passed**: no metric is missing, no F1 fell by more than {chosen.max_drop} points."
     parts = [
         f"## Metrics beside {chosen.target}",
         "\n".join(["**Failed**:", "", *(f"- {failure}" for failure in found)]) if found else passed,
-        difference("metrics", chosen.target) or "No metric changed.",
+        difference("metrics", chosen.target, "--targets", *sorted({*old, *new})) or "No metric changed.",
         difference("params", chosen.target) or "No parameter changed.",
     ]
     print("\n\n".join(parts + outdated()))
@@ -54,8 +59,8 @@ def require_revision(target: str) -> None:
         )
 
 
-def read_metrics(revision: str | None) -> dict[str, dict | str]:
-    """{file: what it holds, or why it cannot be read} of the metrics of dvc.yaml, at a Git revision or here (None).
+def read_metrics(revision: str | None) -> tuple[str | None, dict[str, dict | str]]:
+    """The task, and {file: what it holds, or why it cannot be read} of the metrics, at a Git revision or here (None).
 
     Not by DVC's own reading, which leaves out nulls. The project may lie anywhere below the root of the Git repository.
     """
@@ -65,7 +70,10 @@ def read_metrics(revision: str | None) -> dict[str, dict | str]:
             shown = repo.metrics.show()[""]
             if "error" in shown:
                 raise UserError(f"{place}: {shown['error']}")
-            return {file: read_metric(repo.dvcfs, file) for file in shown["data"]}
+            others = [file for file in BESIDES if repo.dvcfs.exists(repo.dvcfs.root_marker + file)]
+            names = dict.fromkeys([*shown["data"], *others])
+            params = repo.params.show(targets=["params.yaml"], on_error="raise")[""]["data"]["params.yaml"]["data"]
+            return params.get("task"), {file: read_metric(repo.dvcfs, file) for file in names}
     except DvcException as error:
         raise UserError(f"{place}: {error}") from error
 
@@ -96,9 +104,9 @@ def outdated() -> list[str]:
     return [f"**Warning**: cannot tell whether dvc.lock is current: {done.stderr.strip()}"] if done.returncode else []
 
 
-def difference(kind: str, target: str) -> str:
+def difference(kind: str, target: str, *options: str) -> str:
     """DVC's table of the metrics or params that are not as at the target; empty when all are."""
-    done = run_dvc(kind, "diff", "--md", target)
+    done = run_dvc(kind, "diff", "--md", target, *options)
     if done.returncode:
         raise UserError(f"dvc {kind} diff: {done.stderr.strip()}")
     lines = done.stdout.strip().splitlines()
@@ -106,7 +114,8 @@ def difference(kind: str, target: str) -> str:
 
 
 def run_dvc(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True)
+    """What `dvc` says in the folder of the project."""
+    return subprocess.run([sys.executable, "-m", "dvc", *words], cwd=Repo.find_root(), capture_output=True, text=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the trained model on one test set; numbers under metrics/, curve and overlays under evaluation/."""
+"""Stage `evaluate`: the trained model on one test set; F1 under metrics/, all else under evaluation/."""
 
 import json
 import logging
@@ -44,7 +44,9 @@ def main(test_set: str) -> None:
         for name, picture in found.pictures.items():
             Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")
         contact_sheet(list(found.pictures.values()), height=200, width=1200).save(folder / "gallery.png")
-    write_text(Path("metrics") / f"{test_set}.json", json.dumps({params.task: summary}, indent=2) + "\n")
+        (folder / "summary.json").write_text(json.dumps({params.task: summary}, indent=2) + "\n")
+    figures = {"max_f1": summary["max_f1"], "f1": summary.get("f1_at_validation_threshold")}
+    write_text(Path("metrics") / f"{test_set}.json", json.dumps({test_set: figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 """
 
 import json
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,7 +24,7 @@ def main(name: str, file: str, *views: str) -> None:
     trained = load("reflection", Path("models/weights") / name / "model.safetensors")
     detector = Detector(trained.model, replace(trained.record, views=tuple(parse_view(view) for view in views)))
     shown = tqdm(photographs.values(), desc="axes", unit="image")
-    found = [[astuple(axis) for axis in seen.axes] for seen in detector.stream(shown, threshold=0.0)]
+    found = [[list(axis) for axis in seen.axes] for seen in detector.stream(shown, threshold=0.0)]
     write_text(Path(file), json.dumps(dict(zip(photographs, found, strict=True))) + "\n")
 
 

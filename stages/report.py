@@ -14,7 +14,7 @@ from stages.command import run_stage
 def main() -> None:
     """Collect what evaluation and the cells of the grid left."""
     params = load_params()
-    summaries = {name: json.loads(Path("metrics", f"{name}.json").read_text()) for name in TEST_SETS}
+    summaries = {name: json.loads(Path("evaluation", name, "summary.json").read_text()) for name in TEST_SETS}
     axes = params.ablation
     names = [f"{b}-{p}-{u}" for b in axes.backbone for p in axes.prompts for u in axes.upsampler]
     cells = {name: json.loads(Path("models/ablation/grid", name, "scores.json").read_text()) for name in names}

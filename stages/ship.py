@@ -11,25 +11,34 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.application.detector import SHIPPED, Detector, parse_view
+from pipeline.conversion.graph import STRIDE, any_size, graph_beside
 from pipeline.conversion.portable import portable
 from pipeline.data.packed.split import packed_splits
+from pipeline.errors import UserError
 from pipeline.model.checkpoint import ModelRecord, load_model, save_model
 from pipeline.model.clipsym import CLIPSym
+from pipeline.runtime.files import atomic_file
 from pipeline.scoring.threshold import best_detection_threshold
 from stages.command import run_stage
 
 
 def main(named: str, task: str, *views: str) -> None:
-    """Write pipeline/weights/lite_TASK.safetensors from models/weights/NAME."""
+    """Write pipeline/weights/lite_TASK.safetensors from models/weights/NAME, and its graph, lite_TASK.onnx."""
     names = named.split("+")
     model, record = portable(*_mean(names))
     record = replace(record, views=tuple(parse_view(view) for view in views))
     detector = Detector(model.float(), record)
+    sizes = [size for size, _ in detector.views]
+    if not any_size(model, *sizes):
+        raise UserError(f"views of {sizes} pixels: expected multiples of {STRIDE}")
     (split,) = packed_splits(Path("data/synthetic") / names[-1] / "packed", ["own"], "val", task)
     numbers = tqdm(range(len(split)), unit="image")
     seen = ((split.annotation(n), detector.heat_maps([split.native_image(n)])[0]) for n in numbers)
     record = replace(record, detection_threshold=best_detection_threshold(seen, task))
-    save_model(SHIPPED / f"lite_{task}.safetensors", model.half(), record)
+    path = SHIPPED / f"lite_{task}.safetensors"
+    save_model(path, model.half(), record)
+    with atomic_file(path.with_suffix(".onnx")) as part:
+        part.write_bytes(graph_beside(load_model(path)[0], sizes[0], path))
 
 
 def _mean(names: list[str]) -> tuple[CLIPSym, ModelRecord]:

@@ -29,6 +29,8 @@ def environment():
     """The variables of commands in a copy, without those that lead out of it."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     known = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    for role in ("AUTHOR", "COMMITTER"):  # else Git's settings on this machine, where there may be none
+        known |= {f"GIT_{role}_NAME": "t", f"GIT_{role}_EMAIL": "t@example.org"}
     for name in ("PYTHONPATH", "DVC_ROOT"):  # DVC sets the latter, to the copy, if it is not set
         known.pop(name, None)
     return known
@@ -80,11 +82,14 @@ def become(words, folder, variables, files=(), anew=()):
     os.environ.update(variables)
     if words[0] == "dvc":
         import dvc.dvcfile
+        import dvc.logger
         import dvc.stage.run
         from dvc.cli import main
 
         dvc.stage.run._run = partial(call_stage, {*anew}, dvc.stage.run._run)
         dvc.dvcfile.modify_yaml = lock_file
+        logging.getLogger("dvc").handlers.clear()
+        dvc.logger.setup()  # to these streams
         sys.exit(main(list(words[1:])))
     _, _, module, *sys.argv[1:] = words
     sys.modules.pop(module, None)  # as it is imported, but not run
@@ -121,11 +126,11 @@ def call_stage(anew, run, executable, command, **options):
 
 def commit(folder, message):
     run(folder, "git", "add", "--all")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", message)
+    run(folder, "git", "commit", "--quiet", "-m", message)
 
 
-def f1(folder, test_set, task="reflection"):
-    return json.loads((folder / "metrics" / f"{test_set}.json").read_text())[task]["max_f1"]
+def f1(folder, test_set):
+    return json.loads((folder / "metrics" / f"{test_set}.json").read_text())[test_set]["max_f1"]
 
 
 def copied(folder, project=PROJECT):

@@ -32,7 +32,8 @@ def upright(centre, width, height):
 def centroid(polygon):
     """The centre of area: triangles from the origin, weighed by their areas."""
     following = np.roll(polygon, -1, axis=0)
-    areas = np.cross(polygon, following) / 2
+    (x, y), (next_x, next_y) = polygon.T, following.T
+    areas = (x * next_y - y * next_x) / 2
     return ((polygon + following) / 3 * areas[:, None]).sum(axis=0) / areas.sum()
 
 

@@ -13,14 +13,13 @@ from pipeline.scoring.f1 import count
 
 @pytest.fixture(scope="module")
 def pair():
-    return Pair.build()
+    return Pair.build(paper())
 
 
 @pytest.fixture
-def small_pair(monkeypatch):
+def small_pair():
     """The same for smaller images, whose side is no multiple of that of a patch either."""
-    monkeypatch.setattr("benchmarks.work.paper", lambda: paper(size=161))
-    return Pair.build()
+    return Pair.build(paper(size=161))
 
 
 def test_the_model_equals_its_plain_formulation_in_the_papers_setting(pair):

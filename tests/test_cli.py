@@ -87,7 +87,6 @@ def test_pictures_that_cannot_be_read_are_told_by_name(images, weights, tmp_path
         (["a.png", "--weights", "a.png"], "--weights holds a model of one task"),
         (["a.png", "--weights", "a.png", "--task", "rotation"], "a.png: not a checkpoint of this project"),
         (["a.png", "--weights", "no.safetensors", "--task", "rotation"], "no.safetensors: no checkpoint there"),
-        (["a.png", "x/a.png", "--task", "reflection"], "both would be called"),
     ],
 )
 def test_messages(words, message, tmp_path, monkeypatch):
@@ -100,8 +99,9 @@ def test_messages(words, message, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["look"], ["detect", "a.png"], ["detect", "a.png", "--out", "o", "--threshold", "2"],
+    "words", [[], ["look"], ["detect"], ["detect", "a.png", "--out", "o", "--threshold", "2"],
               ["detect", "a.png", "--out", "o", "--batch", "0"], ["detect", "a.png", "--out", ""],
+              ["detect", "a.png", "--format", "table"],
               ["info", "--weights", ""], ["export", "--format", "gguf", "--out", "o"]]
 )  # fmt: skip
 def test_wrong_command_lines(words, capsys):

@@ -225,3 +225,14 @@ def test_native_of_a_ramp_runs_from_the_first_to_the_last_pixel_of_the_region(sh
     native = letterbox.native(row + 100 * column)
     rows, columns = np.linspace(top, bottom - 1, height), np.linspace(left, right - 1, width)
     np.testing.assert_allclose(native.numpy(), rows[:, None] + 100 * columns, atol=1e-2)
+
+
+@checked
+@given(sides, sides, st.sampled_from([32, 61]))
+def test_native_by_numpy_is_that_by_pytorch(height, width, size):
+    """Added to what is there; PyTorch's places are of 32 bits."""
+    heat_map, letterbox = np.random.default_rng(height).random((size, size), np.float32), Letterbox(height, width, size)
+    total = np.full((height, width), 2, np.float32)
+    letterbox.add_native(heat_map, total)
+    expected = 2 + letterbox.native(torch.from_numpy(heat_map)).numpy()
+    np.testing.assert_allclose(total, expected, rtol=0, atol=1e-4)

@@ -197,7 +197,7 @@ def test_evaluation_by_two_leaves_the_same_bytes(root, fabric, tmp_path, monkeyp
         }
         for top in (tmp_path / "one", root / "evaluated")
     )
-    assert one == two and json.loads(one["metrics/mixed.json"])["reflection"]["images"] == 9
+    assert one == two and json.loads(one["evaluation/mixed/summary.json"])["reflection"]["images"] == 9
     assert len([name for name in one if name.startswith("evaluation/mixed/gallery/")]) == 4
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from skimage import data
 
 from pipeline import load
-from pipeline.application.detector import parse_view
+from pipeline.application.detector import Detector, parse_view
+from pipeline.application.network import Graph
 from pipeline.data.formats.labelme import own
 from pipeline.errors import CheckpointError, UserError
 from pipeline.model.checkpoint import load_model, save_model
@@ -51,6 +52,9 @@ def test_weights_and_what_they_teach(project):
     detector = load("reflection", project / "shipped" / "lite_reflection.safetensors", "cpu")
     assert detector.views == ((64, False), (48, True)) and 0 <= detector.threshold <= 1 and detector.record.portable
     assert detector.detect(data.rocket()).heatmap.shape == data.rocket().shape[:2]
+    graph = Graph(project / "shipped" / "lite_reflection.safetensors")
+    ours = Detector(graph, graph.header).heat_maps([data.rocket()])[0]
+    np.testing.assert_allclose(ours, detector.heat_maps([data.rocket()])[0], rtol=0, atol=1e-5)
     label.main("first", "axes.json", "64", "48:mirrored")
     found = json.loads(Path("axes.json").read_text())
     assert len(found) == 19 and all(len(axis) == 5 for axes in found.values() for axis in axes)
@@ -80,6 +84,14 @@ def test_the_mean_of_two_models_is_shipped(project):
 def test_a_wrong_view():
     with pytest.raises(UserError, match="64:upright: expected a view as SIZE or SIZE:mirrored"):
         parse_view("64:upright")
+
+
+def test_views_that_the_graph_cannot_take(project):
+    synthesize.main("odd", "reflection", *CHANGES)
+    weights.main("odd", "reflection", *CHANGES)
+    with pytest.raises(UserError, match=r"views of \[70\] pixels: expected multiples of 16"):
+        ship.main("odd", "reflection", "70")
+    assert not (project / "shipped").exists()
 
 
 def test_axes_are_labelled_by_a_reflection_model_only(project):

@@ -13,22 +13,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image
 
 from pipeline.application.detection import Detection
+from pipeline.application.hub import located
+from pipeline.application.network import Engine, Graph, has_gpu, look, parameters
 from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_photograph
 from pipeline.detection.axes import find_axes, find_centres
-from pipeline.errors import CheckpointError, DataError, UserError
+from pipeline.errors import CheckpointError, DataError, UserError, needs
 from pipeline.geometry import Letterbox
-from pipeline.model.backbones.catalogue import is_safetensors
-from pipeline.model.backbones.pickles import is_pytorch
-from pipeline.model.checkpoint import ModelRecord, load_model
-from pipeline.model.clipsym import CLIPSym, best_device
+from pipeline.model.header import Header
 from pipeline.params.choices import Precision, Task
+from pipeline.runtime.ahead import ahead
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.model.checkpoint import ModelRecord
+    from pipeline.model.clipsym import CLIPSym
 
 SHIPPED = Path(__file__).parents[1] / "weights"  # lite_TASK.safetensors
 UNKNOWN_THRESHOLD = 0.5  # for checkpoints of before a detection threshold was stored, and short runs' of the ablation
@@ -41,24 +46,24 @@ class Detector:
     `source`: the file that it was read from, if any.
     """
 
-    def __init__(self, model: CLIPSym, record: ModelRecord, source: Path | None = None) -> None:
+    def __init__(self, model: "CLIPSym | Graph", record: "ModelRecord | Header", source: Path | None = None) -> None:
         self.model, self.record, self.source = model, record, source
-        self.task, self.size = record.task, record.towers.input_size
+        self.task, self.size = record.task, record.input_size
         self.views = record.views or ((self.size, False), (self.size, True))
         known = record.detection_threshold
         self.threshold = UNKNOWN_THRESHOLD if known is None else known
 
     def info(self) -> dict:
         """What the model is: plain numbers and lists."""
-        record, parameters = self.record, sum(p.numel() for p in self.model.parameters())
+        entries = self.record.entries
         return {
-            "task": self.task, "backbone": record.backbone, "towers": record.towers.model_dump(mode="json"),
-            "input_size": self.size, "views": self.views, "parameters": parameters,
-            "decoder": record.decoder.model_dump(mode="json"), "prompts": record.prompts,
-            "prompt_kind": record.prompt_kind, "precision": record.precision,
-            "threshold": self.threshold, "threshold_known": record.detection_threshold is not None,
-            "validation_f1": record.validation_f1, "epoch": record.epoch,
-            "portable": record.portable, "params": record.params,
+            "task": self.task, "engine": "onnx" if isinstance(self.model, Graph) else "torch",
+            "backbone": entries["backbone"], "towers": entries["towers"], "input_size": self.size, "views": self.views,
+            "parameters": parameters(self.model), "decoder": entries["decoder"], "prompts": entries["prompts"],
+            "prompt_kind": entries["prompt_kind"], "precision": entries["precision"], "threshold": self.threshold,
+            "threshold_known": self.record.detection_threshold is not None,
+            "validation_f1": entries["validation_f1"], "epoch": entries["epoch"], "portable": entries["portable"],
+            "params": entries["params"],
         }  # fmt: skip
 
     def detect(self, image: ImageLike, threshold: float | None = None) -> Detection:
@@ -69,36 +74,37 @@ class Detector:
         `threshold`: the least score of an axis or centre, 0..1; by default the best on the validation images. Raises
         DataError for what is not an image.
         """
-        return next(self.stream([image], threshold=threshold))
+        pixels = pixels_of(image)
+        return self._found(pixels, self.heat_maps([pixels])[0], self.threshold if threshold is None else threshold)
 
     def stream(
         self, images: Iterable[ImageLike], batch: int = 1, threshold: float | None = None
     ) -> Iterator[Detection]:
-        """Look at many images, `batch` at a time; the results come in their order."""
-        images = iter(images)
-        while some := [pixels_of(image) for image in islice(images, batch)]:
+        """Look at many images, `batch` at a time; the results come in their order.
+
+        A thread decodes the next `batch` meanwhile, and no more: the memory does not grow with their number.
+        """
+        decoded = ahead((pixels_of(image) for image in images), batch)
+        while some := list(islice(decoded, batch)):
             for pixels, heatmap in zip(some, self.heat_maps(some)):
                 yield self._found(pixels, heatmap, self.threshold if threshold is None else threshold)
 
-    @torch.inference_mode()
     def heat_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over the views."""
-        total: list[torch.Tensor] = []
+        totals = [np.zeros(image.shape[:2], np.float32) for image in images]
         for size in dict.fromkeys(size for size, _ in self.views):
-            seen = self._seen(images, size, [mirrored for of, mirrored in self.views if of == size])
-            total = [before.add_(now) for before, now in zip(total, seen)] if total else seen  # they are large
-        means = [sums.div_(len(self.views)).numpy() for sums in total]
-        if not all(np.isfinite(mean).all() for mean in means):
+            boxes = [Letterbox(image.shape[0], image.shape[1], size) for image in images]
+            squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
+            flips = [mirrored for of, mirrored in self.views if of == size]
+            seen = [
+                look(self.model, squares[:, :, ::-1])[:, :, ::-1] if flip else look(self.model, squares)
+                for flip in flips
+            ]
+            for box, heat_map, total in zip(boxes, np.sum(seen, axis=0) / len(self.views), totals):
+                box.add_native(heat_map, total)
+        if not all(np.isfinite(total).all() for total in totals):
             raise CheckpointError(f"the model's heat map is not finite in {self.model.precision}; fp32 has more room")
-        return means
-
-    def _seen(self, images: Sequence[np.ndarray], size: int, flips: list[bool]) -> list[torch.Tensor]:
-        """float32 [H, W] of each image: the sum over the views with this size, mirrored or not as `flips` tells."""
-        boxes = [Letterbox(image.shape[0], image.shape[1], size) for image in images]
-        squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
-        x = torch.from_numpy(squares).to(self.model.device).permute(0, 3, 1, 2).float() / 255
-        maps = sum(self.model(x.flip(3)).sigmoid().flip(3) if flip else self.model(x).sigmoid() for flip in flips)
-        return [box.native(map_) for box, map_ in zip(boxes, maps[:, 0].float().cpu())]
+        return totals
 
     def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:
         axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
@@ -108,40 +114,37 @@ class Detector:
         return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
 
 
-@torch.inference_mode(False)  # the model is the same wherever it is loaded
 def load(
     task: Task = "reflection",
     weights: str | Path | None = None,
-    device: str | torch.device | None = None,
+    device: "str | torch.device | None" = None,
     precision: Precision = "fp32",
     prompts: Sequence[str] | None = None,
+    engine: Engine | None = None,
 ) -> Detector:
     """A detector with the weights that come with the package, or with those of a file.
 
-    weights: a checkpoint of the train stage, or one of the released CLIPSym's code, told apart by content; of `task`
+    weights: a checkpoint of the train stage, or one of the released CLIPSym's code, told apart by content; of `task`.
+        A path, or hf://OWNER/REPO[/FILE] on the Hugging Face hub
     device: as PyTorch names it; by default the GPU where there is one
     precision: of the products: fp32, bf16 or fp16
     prompts: those that a released CLIPSym was trained with, in their order, where its file does not hold them
+    engine: onnx, ONNX Runtime, for the package's weights on the CPU in fp32; or torch, PyTorch. By default onnx where
+        it can be, but for a GPU
 
     Raises UserError, a CheckpointError in most cases.
     """
-    path = SHIPPED / f"lite_{task}.safetensors" if weights is None else Path(weights)
-    model, record = _loaded(path, task, prompts)
-    if record.task != task:
-        raise CheckpointError(f"{path}: its task is {record.task}, not {task}")
-    model.precision = precision
-    return Detector(model.to(device or best_device()), record, path)
-
-
-def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
-    released = path.is_file() and not is_safetensors(path) and (is_pytorch(path) or path.suffix in (".pt", ".pth"))
-    if released:
-        from pipeline.conversion.released import load_released, released_params  # here: open_clip takes a second or two
-
-        return load_released(path, released_params(task), prompts)
-    if prompts is not None:
-        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym needs them given")
-    return load_model(path)
+    packaged = weights is None and prompts is None and precision == "fp32" and str(device or "cpu") == "cpu"
+    if engine == "onnx" and not packaged:
+        raise UserError("engine onnx runs the package's weights on the CPU in fp32; all else needs the engine torch")
+    if packaged and (engine == "onnx" or engine is None and (device is not None or not has_gpu())):
+        graph = Graph(SHIPPED / f"lite_{task}.safetensors")
+        return Detector(graph, graph.header, graph.weights)
+    path = SHIPPED / f"lite_{task}.safetensors" if weights is None else located(weights)
+    with needs("'clipsym-pipeline[torch]'"):
+        from pipeline.application.checkpoints import load_any
+    model, record = load_any(path, task, device, precision, prompts)
+    return Detector(model, record, path)
 
 
 @cache

@@ -1,34 +1,25 @@
 """A model for other programs: ONNX or TorchScript, checked against PyTorch, or this project's portable form."""
 
 import os
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from pipeline.application.detector import Detector
+from pipeline.application.network import Graph
+from pipeline.conversion.graph import HeatMap, any_size, graph
 from pipeline.conversion.portable import plain, portable
-from pipeline.errors import CheckpointError
-from pipeline.model.checkpoint import save_model
+from pipeline.errors import CheckpointError, needs
+from pipeline.model.checkpoint import ModelRecord, load_model, save_model
+from pipeline.model.clipsym import CLIPSym
 
 Format = Literal["onnx", "torchscript", "portable"]
 TOLERANCE = 1e-4  # largest difference of the heat map from PyTorch's
-
-
-class HeatMap(nn.Module):
-    """What is exported: `image`, RGB float [B, 3, S, S] in 0..1, letterboxed -> `heatmap`, [B, 1, S, S] in 0..1."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[B, 3, S, S] -> [B, 1, S, S]."""
-        return self.model(image).sigmoid()
 
 
 def export(detector: Detector, form: Format, path: Path) -> str:
@@ -36,23 +27,21 @@ def export(detector: Detector, form: Format, path: Path) -> str:
 
     Nothing is written before it was checked, and `path` appears, or is replaced, in one step.
     """
-    model, record = detector.model, detector.record
     _require_place(path, detector.source)
+    model, record = _for_pytorch(detector)
     if form == "portable":
         if record.portable:
             raise CheckpointError("this model is portable already: copy its file")
         twin, said = portable(model, record), ""
     else:
         model = model if record.portable else plain(model, record.towers)
-        size = detector.views[0][0]
-        heat_map, image = HeatMap(model), torch.rand(2, 3, size, size)
-        with torch.no_grad():
-            expected = heat_map(image).numpy()
-            content, found = (_onnx if form == "onnx" else _torchscript)(heat_map, image)
-        difference = float(np.abs(found - expected).max())
+        sizes = sorted({size for size, _ in detector.views})
+        sizes = sizes if form == "onnx" and any_size(model, *sizes) else [detector.views[0][0]]
+        content, run = (_onnx if form == "onnx" else _torchscript)(model, sizes[0])
+        difference = max(_difference(model, run, size) for size in sizes)
         if not difference < TOLERANCE:
             raise CheckpointError(f"{path}: the exported model differs by {difference:.1e}, more than {TOLERANCE:.0e}")
-        said = f"; largest difference from PyTorch {difference:.1e}"
+        said = f"; sides of {' and '.join(map(str, sizes))} pixels; largest difference from PyTorch {difference:.1e}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if form == "portable":
@@ -62,6 +51,13 @@ def export(detector: Detector, form: Format, path: Path) -> str:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
     return f"{path}: {path.stat().st_size / 1e6:.1f} MB{said}"
+
+
+def _for_pytorch(detector: Detector) -> tuple[CLIPSym, ModelRecord]:
+    """The model and its record, loaded anew where ONNX Runtime runs it."""
+    if isinstance(detector.model, Graph):
+        return load_model(detector.model.weights)
+    return detector.model, cast(ModelRecord, detector.record)
 
 
 def _require_place(path: Path, source: Path | None) -> None:
@@ -90,24 +86,27 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _torchscript(heat_map: HeatMap, image: torch.Tensor) -> tuple[bytes, np.ndarray]:
-    """TorchScript, and what it makes of the image."""
+def _difference(model: CLIPSym, run: Callable[[torch.Tensor], np.ndarray], size: int) -> float:
+    """The largest one between PyTorch's heat maps and those of an exported model, which `run` runs."""
+    images = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        return float(np.abs(run(images) - HeatMap(model)(images).numpy()).max())
+
+
+def _torchscript(model: CLIPSym, size: int) -> tuple[bytes, Callable[[torch.Tensor], np.ndarray]]:
+    """TorchScript, and what runs it."""
     buffer = BytesIO()  # on a full disk PyTorch's writer would end the process
-    torch.jit.save(torch.jit.trace(heat_map, image, check_trace=False), buffer)
+    with torch.no_grad():
+        torch.jit.save(torch.jit.trace(HeatMap(model), torch.rand(2, 3, size, size), check_trace=False), buffer)
     buffer.seek(0)
-    return buffer.getvalue(), torch.jit.load(buffer)(image).numpy()
+    loaded = torch.jit.load(buffer)
+    return buffer.getvalue(), lambda images: loaded(images).numpy()
 
 
-def _onnx(heat_map: HeatMap, image: torch.Tensor) -> tuple[bytes, np.ndarray]:
-    """ONNX with a free batch size, and what onnxruntime makes of the image."""
-    try:
+def _onnx(model: CLIPSym, size: int) -> tuple[bytes, Callable[[torch.Tensor], np.ndarray]]:
+    """ONNX, and what runs it by ONNX Runtime."""
+    with needs("'clipsym-pipeline[export]'"):
         import onnxruntime
-    except ModuleNotFoundError:
-        raise CheckpointError("export to ONNX needs two more packages: pip install onnx onnxruntime") from None
-    buffer = BytesIO()
-    torch.onnx.export(  # a buffer: only the new exporter, which is not used here, wants a path
-        heat_map, (image,), buffer, input_names=["image"], output_names=["heatmap"],  # type: ignore[arg-type]
-        dynamic_axes={"image": {0: "batch"}, "heatmap": {0: "batch"}}, opset_version=17, dynamo=False,
-    )  # fmt: skip
-    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
-    return buffer.getvalue(), session.run(None, {"image": image.numpy()})[0]
+    content = graph(model, size)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda images: session.run(None, {"image": images.numpy()})[0]

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,10 @@ from gradio.data_classes import ImageData  # noqa: E402
 
 TITLE = "# Reflection axes and rotation centres\nNothing leaves this machine."
 LONGEST_SHOWN = 2000  # pixels of a side of the picture that the browser shows
+EXAMPLES = Path(__file__).parent / "examples"
+SEEN = {"cat.jpg": "reflection", "coffee.jpg": "reflection", "flower.jpg": "rotation"}  # the task that suits each
+CREDITS = "Photographs: Stefan van der Walt (CC0), Rachel Michetti (CC0), vultilion (CC BY 2.0, scaled down)."
+HEADERS = ["kind", "x1", "y1", "x2", "y2", "score"]  # before anything was looked at
 SESSIONS = 8  # whose components' values Gradio remembers
 TABS = Tabs()
 DETECTOR = ThreadPoolExecutor(1)  # one thread: each that computes keeps memory of its own
@@ -70,22 +75,36 @@ def page() -> gradio.Blocks:
             with gradio.Column():
                 upload = gradio.Image(sources=["upload", "clipboard"], label="picture", buttons=["fullscreen"])
                 upload.preprocess = uploaded_file
+                pictures = [[str(EXAMPLES / name)] for name in SEEN]
+                examples = gradio.Dataset(components=["image"], samples=pictures, type="index", label="examples")
+                gradio.Markdown(CREDITS)
                 task = gradio.Radio(["reflection", "rotation"], value="reflection", label="task")
                 threshold = gradio.Slider(0, 1, step=0.01, label="least score")
                 heat = gradio.Checkbox(value=True, label="show the heat map")
             with gradio.Column():
                 verdict = gradio.Markdown(elem_id="verdict")
                 overlay = gradio.Image(
-                    label="what was found", interactive=False, elem_id="overlay", buttons=["download", "fullscreen"]
-                )  # no button to share it
-                table = gradio.Dataframe(label="axes or centres, in pixels", interactive=False)
+                    label="what was found", show_label=False, interactive=False, elem_id="overlay",
+                    buttons=["download", "fullscreen"],
+                )  # fmt: skip  # no button to share it; the label would hide words on the picture
+                table = gradio.Dataframe(
+                    label="axes or centres, in pixels", interactive=False, headers=HEADERS, elem_id="table"
+                )
                 download = gradio.Code(language="json", label="as JSON")
         show = [verdict, overlay, table, download]
-        for event in (upload.change, task.change):
+        examples.click(example, examples, [upload, task])
+        for event in (upload.change, task.input):  # not task.change: an example changes both
             event(look, [upload, task, heat], [threshold, *show])
         for event in (threshold.input, heat.change):
             event(sift, [upload, task, threshold, heat], show)
     return blocks
+
+
+def example(number: int) -> tuple[str, str]:
+    """A copy of an example for the tab that asks, to go with it like an upload; and the task that suits it."""
+    name, task = list(SEEN.items())[number]
+    own = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"])) / name
+    return str(shutil.copyfile(EXAMPLES / name, own)), task
 
 
 def uploaded_file(picture: ImageData | None) -> str | None:
@@ -133,7 +152,7 @@ def shown(detection: Detection, heat: bool) -> tuple[str, Image.Image, object, s
     """The verdict, the picture, at most LONGEST_SHOWN pixels a side, the table and the JSON."""
     count = len(detection.axes) + len(detection.centres)
     one, more = ("axis", "axes") if detection.task == "reflection" else ("centre", "centres")
-    verdict = f"**{count} {one if count == 1 else more}**" if detection.symmetric else "**not symmetric**"
+    verdict = f"**{count} {one if count == 1 else more}**" if detection.symmetric else "**nothing found**"
     picture = detection.overlay(heat)
     picture.thumbnail((LONGEST_SHOWN, LONGEST_SHOWN))
     return (

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, brief
 from pipeline.model.backbones import clip
-from pipeline.model.backbones.catalogue import brief, unusable
+from pipeline.model.backbones.catalogue import unusable
 from pipeline.model.backbones.hugging_face import as_open_clip, hugging_face_names
 from pipeline.model.backbones.pickles import is_torchscript, read_pickle
 from pipeline.model.checkpoint import ModelRecord
@@ -25,14 +25,12 @@ from pipeline.params import DecoderParams, Params, load_params
 from pipeline.params.choices import Task, UpsamplerKind
 
 State = dict[str, torch.Tensor]
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+PARAMS = Path(__file__).parents[1] / "params" / "params.yaml"  # a link to the project's; in a wheel the file
 MAP, CODE = "decoder_linear_map.weight", clip.CODE  # their names tell the prefixes
 
 
 def released_params(task: Task) -> Params:
-    """The project's params.yaml with the backbone `clip`, wherever one calls from. Raises UserError."""
-    if not PARAMS.is_file():
-        raise CheckpointError(f"a released checkpoint needs {PARAMS}: use the project's folder, or install it with -e")
+    """The project's params.yaml with the backbone `clip`, wherever one calls from. Raises ParamsError."""
     return load_params(PARAMS, [f"task={task}", "backbone=clip"])
 
 

@@ -5,35 +5,34 @@ keeps what is brighter than both sides, so that filled regions do not fall apart
 stretch with the largest sum above a level is kept. The best of all is refined and taken out of the map before the
 search goes on, so that no axis is found twice under slightly different angles.
 
-Coordinates: x right, y down, in pixels of the heat map, pixel centres at integers.
+By NumPy alone, so that detection starts fast and needs little memory. Coordinates: x right, y down, in pixels of the
+heat map, pixel centres at integers.
 """
 
 import math
 from dataclasses import dataclass, replace
-from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from scipy.ndimage import center_of_mass, gaussian_filter, maximum_filter
-from skimage.measure import block_reduce
 
-SIDE = 192  # pixels of the square that the search works on
-ANGLES = 60  # directions in half a turn
+from pipeline.detection.square import SIDE, interpolate, on_line, pad, taps_at, to_square, values_at
+
+PLACES = np.arange(SIDE, dtype=np.float32)
+ANGLES = 60  # directions in half a turn: 0, 45 and 90 degrees must be among them
 REACHES = (4, 8)  # pixels from a ridge to its sides
 LEVEL = 0.08  # ridge response that counts neither for nor against a segment
 SHORTEST = 14  # pixels; the corners of filled regions are ridges of up to 12
 BESIDE = 4  # pixels to both sides of a line from which its ridge is fitted
 MOST = 10  # axes or centres
 AT_ONCE = 256  # lines looked at again
-CACHED = 10  # angles worked through together, few enough for a processor's cache
+PARTS = 8  # of the lines, so that one fits a processor's cache
 BEND = 8, np.radians([15, 25, 35])  # pixels past an end, and angles to the line, at which a curve would go on
 FINEST = 320  # pixels of the longer side that centres are looked for in, or up to twice as many
 SPREAD = 1 / 40  # of the longer side: how far a centre's peak is taken together
+ROWS = 64  # smoothed together, by one product of matrices
 
 
-@dataclass(frozen=True)
-class DetectedAxis:
+class DetectedAxis(NamedTuple):
     """A reflection axis as a segment; `score`: mean of the heat map along it, 0..1."""
 
     x1: float
@@ -43,8 +42,7 @@ class DetectedAxis:
     score: float
 
 
-@dataclass(frozen=True)
-class DetectedCentre:
+class DetectedCentre(NamedTuple):
     """A rotation centre; `score`: the heat map's peak, 0..1; `fold`: None where it is not known."""
 
     x: float
@@ -62,37 +60,32 @@ class _Line:
     start: float
     end: float
 
-    def point(self, along: float, across: float = 0.0) -> tuple[float, float]:
-        """x, y in the square."""
-        middle = (SIDE - 1) / 2
-        u, v = along - middle, self.offset + across - middle
-        cos, sin = math.cos(self.theta), math.sin(self.theta)
-        return cos * u - sin * v + middle, sin * u + cos * v + middle
+    def points(self, along: Any, across: Any = 0.0) -> tuple[Any, Any]:
+        """x, y in the square: numbers or arrays, as `along` and `across` are."""
+        return on_line(self.theta, along, self.offset + across)
 
     @classmethod
     def through(cls, x: float, y: float, theta: float, length: float) -> "_Line":
         """The one of this angle and length about a point of the square."""
-        middle = (SIDE - 1) / 2
-        cos, sin, x, y = math.cos(theta), math.sin(theta), x - middle, y - middle
-        along, across = cos * x + sin * y + middle, cos * y - sin * x + middle
+        along, across = on_line(-theta, x, y)
         return cls(theta, across, along - length / 2, along + length / 2)
 
 
 def find_axes(heat_map: np.ndarray) -> list[DetectedAxis]:
     """The axes of a heat map, float [H, W] in 0..1, the best first, at most ten."""
-    square, scale, (left, top) = _squared(heat_map)
-    found, ridges = [], _Ridges(square)
+    square, scale, (left, top) = to_square(np.asarray(heat_map, np.float32))
+    padded, ridges, found = pad(square), _Ridges(square), []
     for _ in range(MOST):
         line = ridges.best_line()
         if line is None:
             break
-        line = _trimmed(square, _fitted(square * ridges.kept, line))
-        score = float(_values(square, [line.point(a) for a in np.arange(line.start, line.end + 1)]).mean())
-        if not _curved(square, line, score):
-            ends = [(x - left, y - top) for x, y in (line.point(line.start), line.point(line.end))]
+        line = _trimmed(padded, _fitted(padded * ridges.kept, line))
+        score = float(values_at(padded, *line.points(np.arange(line.start, line.end + 1))).mean())
+        if not _curved(padded, line, score):
+            ends = [(x - left, y - top) for x, y in (line.points(line.start), line.points(line.end))]
             (x1, y1), (x2, y2) = ((scale * (x + 0.5) - 0.5, scale * (y + 0.5) - 0.5) for x, y in ends)
             found.append(DetectedAxis(x1, y1, x2, y2, score))
-        ridges.leave(1 - _stroke(line))
+        ridges.leave(_outside(line))
     return sorted(found, key=lambda axis: -axis.score)
 
 
@@ -102,34 +95,19 @@ def find_centres(heat_map: np.ndarray) -> list[DetectedCentre]:
     A peak is placed at the centre of mass of what is around it, to a fraction of a pixel.
     """
     scale = max(1, max(heat_map.shape) // FINEST)
-    heat_map = block_reduce(heat_map, (scale, scale), np.max)
+    heat_map = _largest(np.asarray(heat_map, np.float32), scale)
     spread = max(1.0, SPREAD * max(heat_map.shape))
-    smooth, reach = gaussian_filter(heat_map.astype(np.float32), spread / 3), round(spread)
-    peaks = (smooth == maximum_filter(smooth, size=2 * round(2 * spread) + 1)) & (smooth > 1e-3)
+    smooth, reach = _smoothed(heat_map, spread / 3), round(spread)
+    peaks = (smooth == _highest(smooth, round(2 * spread))) & (smooth > 1e-3)
     found = []
-    for y, x in np.argwhere(peaks):
+    for y, x in np.argwhere(peaks).tolist():
         top, left = max(0, y - reach), max(0, x - reach)
-        around = smooth[top : y + reach + 1, left : x + reach + 1]
-        dy, dx = center_of_mass(np.clip(around - smooth[y, x] / 2, 1e-6, None))
-        score = float(heat_map[top : y + reach + 1, left : x + reach + 1].max())
+        around = slice(top, y + reach + 1), slice(left, x + reach + 1)
+        mass = np.clip(smooth[around] - smooth[y, x] / 2, 1e-6, None)
+        dy, dx = (float(np.average(np.arange(mass.shape[axis]), weights=mass.sum(1 - axis))) for axis in (0, 1))
         x_native, y_native = (scale * (place + 0.5) - 0.5 for place in (left + dx, top + dy))
-        found.append(DetectedCentre(float(x_native), float(y_native), score))
+        found.append(DetectedCentre(x_native, y_native, float(heat_map[around].max())))
     return sorted(found, key=lambda centre: -centre.score)[:MOST]
-
-
-def _squared(heat_map: np.ndarray) -> tuple[torch.Tensor, float, tuple[int, int]]:
-    """The map on a square of zeros; native pixels per pixel there; column and row of its first pixel."""
-    height, width = heat_map.shape
-    scale = max(height, width) / SIDE
-    size = max(1, round(height / scale)), max(1, round(width / scale))
-    mode = {"mode": "area"} if scale > 1 else {"mode": "bilinear", "align_corners": False}
-    small = F.interpolate(torch.from_numpy(heat_map.astype(np.float32, copy=False))[None, None], size=size, **mode)[
-        0, 0
-    ]
-    top, left = ((SIDE - side) // 2 for side in size)
-    square = torch.zeros(SIDE, SIDE)
-    square[top : top + size[0], left : left + size[1]] = small
-    return square, scale, (left, top)
 
 
 class _Ridges:
@@ -139,104 +117,116 @@ class _Ridges:
     only lines that may still be the best are looked at again: a few hundred of 11,520.
     """
 
-    def __init__(self, square: torch.Tensor) -> None:
-        self.angles, grid = _half_turn()
-        self.grid = grid.flatten(0, 1)  # [lines, along, 2]
-        some = [_ridges(square, part).flatten(0, 1) for part in grid.split(CACHED)]
-        self.heights = torch.cat(some)  # [lines, along]
-        self.worth = torch.cat([_gains(heights).amax(1) for heights in some])
-        self.exact = torch.ones(len(self.worth), dtype=torch.bool)
-        self.kept = torch.ones(SIDE, SIDE)
+    def __init__(self, square: np.ndarray) -> None:
+        self.angles = np.arange(ANGLES) * math.pi / ANGLES
+        self.kept = pad(np.ones((SIDE, SIDE), np.float32))
+        heights = np.empty((SIDE, ANGLES, SIDE), np.float32)
+        sides, quarter = max(REACHES), ANGLES // 2
+        turned = np.zeros((SIDE, sides + SIDE + sides), np.float32)
+        # Lines at other angles are lines at one of these in the map turned by 90 degrees or mirrored: time is saved.
+        turns = [(turn, pad(map_), pad(map_.T)) for turn, map_ in ((0, square), (quarter, np.rot90(square)))]
+        for number in range(quarter // 2 + 1):
+            taps = taps_at(*on_line(float(self.angles[number]), PLACES[:, None], PLACES))
+            for turn, upright, mirrored in turns:
+                interpolate(upright, taps, out=turned[:, sides:-sides])
+                _ridges(turned, out=heights[:, turn + number])
+                if 0 < number < quarter - number:
+                    interpolate(mirrored, taps, out=turned[:, sides:-sides])
+                    _ridges(turned, out=heights[:, turn + quarter - number, ::-1])
+        self.heights = heights.reshape(SIDE, -1)  # [along, line]
+        self.worth = np.concatenate([_worth(some) for some in np.array_split(self.heights, PARTS, axis=1)])
+        self.exact = np.ones(len(self.worth), bool)
 
-    def leave(self, kept: torch.Tensor) -> None:
+    def leave(self, kept: np.ndarray) -> None:
         """Weigh the ridges by `kept` [SIDE, SIDE] in 0..1: cheaper than looking for ridges in what is left."""
-        self.kept *= kept
+        self.kept *= pad(kept)
         self.exact[:] = False
 
     def best_line(self) -> _Line | None:
         """The stretch with the largest sum of ridges above the level."""
-        while not self.exact[(best := self.worth.topk(AT_ONCE).indices)[0]]:
-            doubtful = best[~self.exact[best]]
-            self.worth[doubtful] = _gains(self._left(doubtful)).amax(1)
+        while True:
+            likely = np.argpartition(self.worth, -AT_ONCE)[-AT_ONCE:]
+            best = int(likely[self.worth[likely].argmax()])
+            if self.exact[best]:
+                break
+            doubtful = likely[~self.exact[likely]]
+            self.worth[doubtful] = _worth(self.left(doubtful))
             self.exact[doubtful] = True
-        number, stretch = int(best[0]), _stretch(self._left(best[:1])[0])
-        return stretch and _Line(float(self.angles[number // SIDE]), float(number % SIDE), *stretch)
+        angle, offset = divmod(best, SIDE)
+        stretch = _stretch(self.left(np.array([best]))[:, 0])
+        return stretch and _Line(float(self.angles[angle]), float(offset), *stretch)
 
-    def _left(self, lines: torch.Tensor) -> torch.Tensor:
-        """[lines, along]: the ridges of these lines, weighed by what was kept."""
-        kept = F.grid_sample(self.kept[None, None], self.grid[lines][None], align_corners=False)[0, 0]
-        return self.heights[lines] * kept
-
-
-@cache
-def _half_turn() -> tuple[torch.Tensor, torch.Tensor]:
-    """The angles of the search and their grid, made once: half of the time would go into it."""
-    angles = torch.arange(ANGLES) * math.pi / ANGLES
-    return angles, _grid(angles, torch.arange(SIDE))
+    def left(self, lines: np.ndarray) -> np.ndarray:
+        """[along, line]: the ridges of these lines, weighed by what was kept."""
+        angle, offset = np.divmod(lines, SIDE)
+        points = on_line(self.angles[angle].astype(np.float32), PLACES[:, None], PLACES[offset])
+        heights = interpolate(self.kept, taps_at(*points))
+        heights *= self.heights.take(lines, axis=1, mode="clip")
+        return heights
 
 
-def _ridges(square: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """[A, offset, along]: by how much the map, turned as the grid says, is brighter than on both sides of a line."""
-    turned = F.grid_sample(square.expand(len(grid), 1, SIDE, SIDE), grid, align_corners=False)[:, 0]
-    ridges, lines = torch.zeros_like(turned), turned.shape[1]
-    for reach in REACHES:
-        sides = F.pad(turned, (0, 0, reach, reach))
-        higher = torch.maximum(sides[:, :lines], sides[:, 2 * reach :])
-        ridges = torch.maximum(ridges, torch.sub(turned, higher, out=higher))
-    return ridges
+def _ridges(turned: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """[along, sides + offset + sides] -> [along, offset]: by how much it is brighter than on both sides of a line."""
+    sides, lines = max(REACHES), turned.shape[1] - 2 * max(REACHES)
+    near, far = (
+        np.maximum(turned[:, sides - reach :][:, :lines], turned[:, sides + reach :][:, :lines]) for reach in REACHES
+    )
+    np.minimum(near, far, out=near)
+    np.subtract(turned[:, sides:-sides], near, out=near)
+    return np.maximum(near, 0, out=out)
 
 
-def _ridges_beside(square: torch.Tensor, line: _Line) -> tuple[torch.Tensor, torch.Tensor]:
-    """[offset, along]: the ridges along a line, which is the middle one, and those beside it; their offsets."""
-    reach = BESIDE + max(REACHES)
-    offsets = round(line.offset) + torch.arange(-reach, reach + 1)
-    inner = slice(max(REACHES), -max(REACHES))
-    return _ridges(square, _grid(torch.tensor([line.theta]), offsets))[0, inner], offsets[inner]
+def _worth(heights: np.ndarray) -> np.ndarray:
+    """[along, line] -> [line]: the largest sum of ridges above the level of a stretch."""
+    gains = heights - LEVEL
+    nothing, longer = np.zeros_like(gains[0]), np.empty_like(gains[0])
+    for before, gain in zip(gains, gains[1:]):  # of the best stretch that ends here
+        gain += np.maximum(before, nothing, out=longer)
+    return gains.max(0)
 
 
-def _grid(angles: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """[A, offset, along, 2]: where in the map the pixels of the turned ones lie, for grid_sample."""
-    cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
-    across, along = ((place - (SIDE - 1) / 2) * 2 / SIDE for place in (offsets[:, None], torch.arange(SIDE)))
-    return torch.stack([cos * along - sin * across, sin * along + cos * across], -1)
-
-
-def _gains(heights: torch.Tensor) -> torch.Tensor:
-    """[..., along]: the largest sum of ridges above the level of a stretch that ends there."""
-    sums = (heights - LEVEL).cumsum(-1)
-    return sums - F.pad(sums, (1, 0))[..., :-1].cummin(-1).values
-
-
-def _stretch(heights: torch.Tensor) -> tuple[float, float] | None:
+def _stretch(heights: np.ndarray) -> tuple[float, float] | None:
     """Start and end of the stretch of a line [along] with the largest sum of ridges above the level."""
-    gains = _gains(heights)
+    sums = np.append(0, (heights - LEVEL).cumsum())
+    gains = sums[1:] - np.minimum.accumulate(sums[:-1])
     end = int(gains.argmax())
-    start = int(F.pad((heights - LEVEL).cumsum(0), (1, 0))[: end + 1].argmin())
+    start = int(sums[: end + 1].argmin())
     return None if gains[end] <= 0 or end - start + 1 < SHORTEST else (float(start), float(end))
 
 
-def _fitted(square: torch.Tensor, line: _Line) -> _Line:
+def _ridges_beside(padded: np.ndarray, line: _Line) -> tuple[np.ndarray, np.ndarray]:
+    """[along, offset]: the ridges along a line, which is the middle one, and those beside it; their offsets."""
+    reach = BESIDE + max(REACHES)
+    offsets = round(line.offset) + np.arange(-reach, reach + 1)
+    points = on_line(line.theta, np.arange(SIDE)[:, None], offsets)
+    return _ridges(values_at(padded, *points)), offsets[max(REACHES) : -max(REACHES)]
+
+
+def _fitted(padded: np.ndarray, line: _Line) -> _Line:
     """The stretch of the straight line through the middle of the ridge beneath it, by least squares, twice over."""
     for _ in range(2):
-        ridges, offsets = _ridges_beside(square, line)
+        ridges, offsets = _ridges_beside(padded, line)
         first, end = max(0, round(line.start)), min(SIDE, round(line.end) + 1)
-        heights, along = ridges[:, first:end], torch.arange(first, end)
-        weight = heights.sum(0)
-        across = (heights * offsets[:, None]).sum(0) / weight.clamp(min=1e-6)
-        slope, place = np.polyfit(along - along.float().mean(), across, 1, w=weight.sqrt() + 1e-6)
-        x, y = replace(line, offset=float(place)).point(float(along.float().mean()))
+        heights, along = ridges[first:end], np.arange(first, end)
+        mass = heights.sum(1)
+        across = heights @ offsets / np.maximum(mass, 1e-6)
+        mass += 1e-9  # so that a line without a ridge has a fit, too
+        heaviest, place = along @ mass / mass.sum(), across @ mass / mass.sum()
+        slope = (along - heaviest) * mass @ (across - place) / ((along - heaviest) ** 2 @ mass)
+        middle = along.mean()
+        x, y = replace(line, offset=float(place + slope * (middle - heaviest))).points(float(middle))
         line = _Line.through(x, y, line.theta + math.atan(slope), line.end - line.start)
-    stretch = _stretch(_ridges_beside(square, line)[0][BESIDE])
+    stretch = _stretch(_ridges_beside(padded, line)[0][:, BESIDE])
     return line if stretch is None else replace(line, start=stretch[0], end=stretch[1])
 
 
-def _trimmed(square: torch.Tensor, line: _Line) -> _Line:
+def _trimmed(padded: np.ndarray, line: _Line) -> _Line:
     """The line between its first and last point, to a fraction of a pixel, of half its mean height.
 
     That is where a blurred segment ends.
     """
     along = np.arange(line.start, line.end + 1)
-    heights = _values(square, [line.point(a) for a in along]).numpy()
+    heights = values_at(padded, *line.points(along))
     level = heights.mean() / 2
     high = np.flatnonzero(heights >= level)
     first, last = high[0], high[-1]
@@ -250,33 +240,56 @@ def _trimmed(square: torch.Tensor, line: _Line) -> _Line:
     return replace(line, start=float(start), end=float(end))
 
 
-def _values(square: torch.Tensor, points: list[tuple[float, float]]) -> torch.Tensor:
-    """The map at points x, y, bilinear, zero outside."""
-    grid = ((torch.tensor(points, dtype=torch.float32) + 0.5) * 2 / SIDE - 1)[None, None]
-    return F.grid_sample(square[None, None], grid, align_corners=False)[0, 0, 0]
-
-
-def _curved(square: torch.Tensor, line: _Line, score: float) -> bool:
+def _curved(padded: np.ndarray, line: _Line, score: float) -> bool:
     """Whether the ridge goes on past both ends, but bends away: then the line is a chord of a curve."""
     ahead, angles = BEND
+    angles = np.concatenate([[0], angles, -angles])
     bends = []
     for end, sign in ((line.start, -1), (line.end, 1)):
-        aside = [
-            line.point(end + sign * ahead * math.cos(angle), side * ahead * math.sin(angle))
-            for side in (-1, 1) for angle in angles
-        ]  # fmt: skip
-        straight = float(_values(square, [line.point(end + sign * ahead)]))
-        beyond = float(_values(square, aside).max())
-        bends.append(beyond > 0.6 * score and beyond > straight + 0.2 * score)
+        around = line.points(end + sign * ahead * np.cos(angles), ahead * np.sin(angles))
+        straight, *aside = values_at(padded, *around).tolist()
+        bends.append(max(aside) > 0.6 * score and max(aside) > straight + 0.2 * score)
     return all(bends)
 
 
-def _stroke(line: _Line, width: float = 4.0) -> torch.Tensor:
-    """[SIDE, SIDE]: 1 within `width` pixels of the line, falling to 0 at twice that."""
-    (x1, y1), (x2, y2) = line.point(line.start), line.point(line.end)
-    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-    dx, dy, length = x2 - x1, y2 - y1, line.end - line.start
-    along = ((x - x1) * dx + (y - y1) * dy) / length
-    across = ((x - x1) * dy - (y - y1) * dx) / length
-    distance = torch.hypot(across, torch.maximum(-along, along - length).clamp(min=0))
-    return 1 - ((distance - width) / width).clamp(0, 1)
+def _outside(line: _Line, width: float = 4.0) -> np.ndarray:
+    """[SIDE, SIDE]: 0 within `width` pixels of the line, rising to 1 at twice that."""
+    cos, sin, place = math.cos(line.theta), math.sin(line.theta), PLACES
+    x1, y1 = line.points(line.start)
+    x, y = place - x1, (place - y1)[:, None]
+    along, across = cos * x + sin * y, cos * y - sin * x
+    beyond = np.maximum(np.maximum(-along, along - (line.end - line.start)), 0)
+    return np.clip(np.sqrt(across**2 + beyond**2) / width - 1, 0, 1)
+
+
+def _largest(heat_map: np.ndarray, scale: int) -> np.ndarray:
+    """The largest of each `scale` x `scale` pixels, fewer at the end."""
+    for _ in range(2):
+        height = -(-len(heat_map) // scale)
+        heat_map = np.stack([heat_map[row * scale : (row + 1) * scale].max(0) for row in range(height)]).T
+    return heat_map
+
+
+def _smoothed(heat_map: np.ndarray, sigma: float) -> np.ndarray:
+    """A map under a Gaussian that ends at four sigma; beyond its edges it goes on as in a mirror."""
+    reach = int(4 * sigma + 0.5)
+    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    band = np.zeros((ROWS, ROWS + 2 * reach))
+    for row in range(ROWS):
+        band[row, row : row + len(weights)] = weights / weights.sum()
+    for _ in range(2):
+        rows = np.pad(heat_map, ((reach, reach + -len(heat_map) % ROWS), (0, 0)), "symmetric").astype(float)
+        parts = [band @ rows[first : first + band.shape[1]] for first in range(0, len(heat_map), ROWS)]
+        heat_map = np.concatenate(parts)[: len(heat_map)].astype(np.float32).T
+    return heat_map
+
+
+def _highest(heat_map: np.ndarray, reach: int) -> np.ndarray:
+    """The largest value at most `reach` pixels up, down and to the sides."""
+    for _ in range(2):
+        highest, size, whole = np.pad(heat_map, ((reach, reach), (0, 0))), 1, 2 * reach + 1
+        while size < whole:
+            step = min(size, whole - size)
+            highest, size = np.maximum(highest[:-step], highest[step:]), size + step
+        heat_map = highest.T
+    return heat_map

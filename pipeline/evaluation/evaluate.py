@@ -44,7 +44,7 @@ class Evaluation:
         return dict(self.overlays[number] for number in sorted(self.overlays))
 
     def summary(self, validation_threshold: float) -> dict[str, float | int | None]:
-        """The numbers that Git keeps, F1 in 0..1; F1 is None where the set has no ground truth."""
+        """The numbers of the report, F1 in 0..1; F1 is None where the set has no ground truth."""
         counts, best = self.model, self.model.best
         if best is None:
             return {"images": self.images, "max_f1": None}

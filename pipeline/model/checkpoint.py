@@ -8,7 +8,6 @@ where older programs would load a model wrongly without it.
 Format 1 had all of params.yaml in the header in place of these entries, and no version.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +15,17 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import CheckpointError
-from pipeline.model.backbones.catalogue import ImageTower, brief, random_image_tower, unusable
+from pipeline.errors import CheckpointError, PackageError, brief
+from pipeline.model.backbones.catalogue import ImageTower, random_image_tower, unusable
 from pipeline.model.clipsym import CLIPSym, build_model
+from pipeline.model.header import FORMAT, RECORD, Content, checksum, read_entries, require_checksum
 from pipeline.params import DecoderParams, Params, TowerParams
 from pipeline.params.choices import Precision, Task
 from pipeline.params.values import InputSize
 from pipeline.runtime.files import atomic_file
-
-RECORD = "record"  # the header's entry
-FORMAT = 2  # the version that is written
-# Of a catalogue entry, and of `decoder`, in format 1:
-FORMAT_1_TOWERS = "family", "model", "pretrained", "input_size", "blocks", "normalisation"
-FORMAT_1_DECODER = "upsampler", "group", "layers", "width"
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]  # NaN is none
 Flag = Annotated[bool, Field(strict=True)]
@@ -66,6 +60,17 @@ class ModelRecord:
     params: dict[str, Any] = field(default_factory=dict)  # the released code's checkpoints do not tell them
     checksum: str = field(default="", compare=False)  # the first were written without
 
+    @property
+    def input_size(self) -> int:
+        """Pixels of the side that the model was trained with."""
+        return self.towers.input_size
+
+    @property
+    def entries(self) -> dict[str, Any]:
+        """All of them as plain values, as the header has them."""
+        parts = {"towers": self.towers.model_dump(mode="json"), "decoder": self.decoder.model_dump(mode="json")}
+        return {**vars(self), **parts}
+
     @classmethod
     def of(
         cls, params: Params, prompts: list[str], epoch: int, validation_f1: float, thresholds: dict[str, float]
@@ -82,54 +87,10 @@ class ModelRecord:
 
 def load_record(path: Path) -> ModelRecord:
     """The record in a checkpoint's header. Raises CheckpointError."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no checkpoint there; `dvc repro train` makes it")
     try:
-        with safe_open(path, framework="np") as file:
-            header = file.metadata() or {}
-        fields = json.loads(header[RECORD], parse_constant=_no_number) if RECORD in header else None
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of this project: {error}") from None
-    if not isinstance(fields, dict):
-        raise CheckpointError(
-            f"{path}: not a checkpoint of this project: its header has no `record` of a model and its prompts; weights "
-            f"for a backbone are named in params.yaml, backbones.NAME.weights"
-        )
-    version = fields.get("format", 1)
-    if type(version) is not int or version < 1:
-        raise CheckpointError(f"{path}: not a checkpoint of this project: format {version!r}; expected a whole number")
-    if version > FORMAT:
-        raise CheckpointError(
-            f"{path}: made by a newer version of this program: format {version}, and this one knows those up to "
-            f"{FORMAT}; update this program to load it"
-        )
-    try:
-        return TypeAdapter(ModelRecord).validate_python(_of_format_1(fields) if version == 1 else fields)
+        return TypeAdapter(ModelRecord).validate_python(read_entries(path))
     except ValidationError as error:
         raise CheckpointError(f"{path}: not a checkpoint of this project: {_faults(error)}") from None
-    except (KeyError, TypeError) as error:  # what a record of format 1 lacks, or has in another form
-        raise CheckpointError(f"{path}: not a checkpoint of this project: its parameters lack {error}") from None
-
-
-def _of_format_1(fields: dict) -> dict:
-    """The entries of today in a record that holds all of params.yaml. Raises KeyError and TypeError for others."""
-    params, portable, thresholds = fields["params"], fields.get("portable", False), fields["thresholds"]
-    entry = params["backbones"][params["backbone"]]
-    found = {
-        "task": params["task"],
-        "backbone": params["backbone"],
-        "towers": {key: entry[key] for key in FORMAT_1_TOWERS},
-        "decoder": {key: params["decoder"][key] for key in FORMAT_1_DECODER},
-        "prompt_kind": params["prompts"]["kind"],
-        "precision": "fp32" if portable else params["train"]["precision"],
-    }
-    if "detection" in thresholds:  # where the weights that are shipped keep it
-        found["detection_threshold"] = thresholds["detection"]
-    return found | fields
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"its header holds {text}")
 
 
 def _faults(error: ValidationError) -> str:
@@ -145,9 +106,8 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
     """
     tensors = {name: value for name, value in model.state_dict().items() if not name.startswith("text_tower.")}
     state = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    parts = {"towers": record.towers.model_dump(mode="json"), "decoder": record.decoder.model_dump(mode="json")}
-    fields = {"format": FORMAT, **vars(record), **parts, "checksum": ""}
-    fields["checksum"] = _checksum(state, fields)
+    fields = {"format": FORMAT, **record.entries, "checksum": ""}
+    fields["checksum"] = checksum(_content(state), fields)
     with atomic_file(path) as part:  # one entry: safetensors writes several in a random order
         save_file(state, part, metadata={RECORD: json.dumps(fields, allow_nan=False)})
 
@@ -169,10 +129,12 @@ def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
         )
     try:
         model = build_model(_random_tower(record), text, record.decoder, record.precision, record.portable)
+    except (ModuleNotFoundError, PackageError):
+        raise
     except Exception as error:  # whatever the libraries make of parameters that fit no model
         raise CheckpointError(f"{path}: no model can be made of its parameters: {brief(error)}") from None
     _fill(model, state, path)
-    _require_checksum(state, path)
+    require_checksum(path, _content(state))
     return model.eval(), record
 
 
@@ -181,14 +143,14 @@ def load_weights(model: CLIPSym, path: Path) -> None:
     load_record(path)  # says what is wrong with the file
     state = load_file(path)
     _fill(model, state, path)
-    _require_checksum(state, path)
+    require_checksum(path, _content(state))
 
 
 def require_whole(path: Path) -> None:
     """Raise CheckpointError unless the file holds what `save_model` wrote."""
     load_record(path)
     try:
-        _require_checksum(load_file(path), path)
+        require_checksum(path, _content(load_file(path)))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged: {error}") from None
 
@@ -210,21 +172,9 @@ def _fill(model: CLIPSym, state: dict[str, torch.Tensor], path: Path) -> None:
         raise CheckpointError(f"{path}: its weights are of another model: {error}") from None
 
 
-def _checksum(state: dict[str, torch.Tensor], fields: dict) -> str:
-    """The sha256 of tensors, with their names, types and shapes, and of the header's other entries."""
-    found = hashlib.sha256(json.dumps(fields | {"checksum": ""}).encode())
-    for name, tensor in sorted(state.items()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def _require_checksum(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Raise CheckpointError where a file is not as it was written; one without a checksum is taken as it is."""
-    with safe_open(path, framework="np") as file:
-        fields = json.loads(file.metadata()[RECORD])
-    if fields.get("checksum") and fields["checksum"] != _checksum(state, fields):
-        raise CheckpointError(
-            f"{path}: damaged: its bytes are not those that were written. To have it made anew, see `Damaged files` in "
-            "docs/data.md"
-        )
+def _content(state: dict[str, torch.Tensor]) -> list[Content]:
+    """What the checksum is made of."""
+    return [
+        (name, str(tensor.dtype), list(tensor.shape), tensor.reshape(-1).view(torch.uint8).numpy().data)
+        for name, tensor in state.items()
+    ]

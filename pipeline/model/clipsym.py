@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.model.backbones.catalogue import ImageTower, TextTower
-from pipeline.model.kernels import Linear, conv_after_x4, conv_of_interleaved, interleaved, mlp
+from pipeline.model.kernels import Linear, conv_after_x4, conv_of_interleaved, interleaved, mlp, pooled_after_x2
 from pipeline.params import DecoderParams
 from pipeline.params.choices import Group, Precision, UpsamplerKind
 
@@ -203,15 +203,20 @@ class LiftedUpsampler(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, D, h, w] -> logits [B, 1, 16 h, 16 w]."""
         x = self.lifting(x)
-        if self.factor != 4 or torch.jit.is_tracing():  # exported models keep the plain form
-            for convolution in self.upsampler.values():
-                x = convolution(finer(x, self.factor)).relu_()
-            return self.pool(x)
         layers: list[Any] = [*self.upsampler.values()]
+        pool: Any = self.pool
+        if self.factor == 2 and torch.jit.is_tracing():
+            for convolution in layers[:-1]:
+                x = convolution(finer(x, 2)).relu_()
+            return pooled_after_x2(x, *layers[-1].expanded(), *pool.expanded())
+        if self.factor != 4 or torch.jit.is_tracing():  # exported models keep the plain form
+            for convolution in layers:
+                x = convolution(finer(x, self.factor)).relu_()
+            return pool(x)
         first, second = layers
         x = interleaved(conv_after_x4(x, *first.expanded()).relu_())
         x = conv_after_x4(x, *second.expanded()).relu_()
-        return conv_of_interleaved(x, *self.pool.expanded())
+        return conv_of_interleaved(x, *pool.expanded())
 
 
 class PlainConv(nn.Conv2d):

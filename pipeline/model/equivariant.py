@@ -1,23 +1,13 @@
 """The rotation-equivariant upsampler (paper section 3.3), of escnn's steerable convolutions."""
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from pipeline.model.clipsym import LiftedUpsampler
+from pipeline.model.escnn import gspaces
+from pipeline.model.escnn import nn as enn
 from pipeline.params.choices import Group
-
-with warnings.catch_warnings():
-    # Without py3nj escnn computes SO(3) coefficients numerically; nothing here uses SO(3).
-    warnings.filterwarnings("ignore", message="`py3nj` package not found")
-    from escnn import gspaces
-    from escnn import nn as enn
-    from escnn.group import _numerical
-
-# D groups: scikit-learn's SVD refuses the np.matrix that escnn hands it; without it escnn takes SciPy's.
-_numerical.randomized_svd = None
 
 
 class SteerableConv(nn.Module):

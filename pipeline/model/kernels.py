@@ -7,6 +7,7 @@ is taken for products.
 """
 
 from functools import cache
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -219,3 +220,38 @@ def taps_to_line(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """
     finer = [[5, 3, 0], [3, 5, 0], [1, 7, 0], [0, 7, 1], [0, 5, 3], [0, 3, 5]]  # eighths; of pixels 4 i - 1 to 4 i + 4
     return torch.tensor(finer, dtype=dtype, device=device).div(8).unfold(0, 3, 1).transpose(1, 2)
+
+
+def pooled_after_x2(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, pool_weight: torch.Tensor, pool_bias: torch.Tensor
+) -> torch.Tensor:
+    """`conv2d(conv2d(bilinear_x2(x), weight, bias, padding=1).relu(), pool_weight, pool_bias, padding=1)`, for ONNX.
+
+    Both convolutions stay on the coarse grid, with the four finer pixels of each as channels: sixteen channels on the
+    finer grid would be the largest array of the model. Only a rim of four pixels, which sees the zeros outside, is
+    made as it is written. No weight depends on x: runtimes make them once.
+    x: [B, C, h, w], 4 at least; weight: [C', C, 3, 3]; pool_weight: [1, C', 3, 3]; the result: [B, 1, 2 h, 2 w].
+    """
+
+    def plainly(x: torch.Tensor) -> torch.Tensor:
+        finer = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return F.conv2d(F.conv2d(finer, weight, bias, padding=1).relu(), pool_weight, pool_bias, padding=1)
+
+    wide, channels = weight.shape[:2]
+    finer = torch.tensor([[3, 1, 0], [1, 3, 0], [0, 3, 1], [0, 1, 3]]).to(
+        weight
+    )  # quarters; of pixels 2 i - 1 to 2 i + 2
+    taps = finer.div(4).unfold(0, 3, 1)  # [2, 3 of x, 3 taps]
+    places = torch.zeros(2, 2, 3, 3).to(weight)  # [2, 2 of the finer ones, 3 of the coarse ones, 3 taps]
+    for place, tap in product(range(2), range(3)):
+        places[place, (place + tap + 1) % 2, (place + tap + 1) // 2, tap] = 1
+    spreading = torch.einsum("aot,bps->tsabop", taps, taps).reshape(9, -1)
+    mixing = (weight.reshape(-1, 9) @ spreading).unflatten(1, (4, 3, 3)).unflatten(0, (wide, channels))
+    gathering = torch.einsum("aqot,brps->tsabqrop", places, places).reshape(9, -1)
+    pooling = (pool_weight.reshape(-1, 9) @ gathering).unflatten(1, (4, 4, 3, 3))
+    hidden = F.conv2d(x, mixing.transpose(1, 2).flatten(0, 1), bias.repeat_interleave(4), padding=1).relu()
+    inner = F.conv2d(hidden, pooling.transpose(0, 1).flatten(1, 2), pool_bias.expand(4), padding=1)
+    inner = F.pixel_shuffle(inner, 2)[..., 4:-4, 4:-4]
+    left, right = plainly(x[..., :4])[..., 4:-4, :4], plainly(x[..., -4:])[..., 4:-4, -4:]
+    top, bottom = plainly(x[..., :4, :])[..., :4, :], plainly(x[..., -4:, :])[..., -4:, :]
+    return torch.cat([top, torch.cat([left, inner, right], 3), bottom], 2)

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-F1 = ("max_f1", "f1_at_validation_threshold")  # how their keys end, other than those of the baselines
+F1 = ("max_f1", "f1")  # their keys: the best F1, and that at the threshold of the validation
 ROUNDING = 1e-9  # of a difference between two F1
 
 
@@ -15,7 +15,7 @@ def failures(old: dict, new: dict, target: str, max_drop: float) -> list[str]:
     """
     found = []
     for file in sorted({*old, *new}):
-        before, after = (metrics.get(file, "not a metric of dvc.yaml") for metrics in (old, new))
+        before, after = (metrics.get(file, "no metric of dvc.yaml, and no such file") for metrics in (old, new))
         if isinstance(before, str):
             found.append(f"`{file}` is missing at {target}: {before}")
         if isinstance(after, str):
@@ -50,7 +50,7 @@ def missing(old: dict, new: dict) -> dict[str, tuple[str, str]]:
 
 def fallen(old: dict, new: dict, max_drop: float) -> dict[str, tuple[float, float]]:
     """{key: both values} of the F1, from 0 to 1, among flat metrics that fell by more than `max_drop` points."""
-    shared = [key for key in old if key.endswith(F1) and _kind(old, key) == _kind(new, key) == "a number"]
+    shared = [key for key in old if key.split(".")[-1] in F1 and _kind(old, key) == _kind(new, key) == "a number"]
     return {key: (old[key], new[key]) for key in shared if old[key] - new[key] > max_drop / 100 + ROUNDING}
 
 

@@ -20,8 +20,9 @@ class Lines(logging.Handler):
 
         stern = record.levelno >= logging.WARNING
         stream = sys.stderr if stern else sys.stdout
-        tqdm.write(f"{record.levelname.lower()}: {self.format(record)}" if stern else self.format(record), file=stream)
-        stream.flush()
+        message = self.format(record)
+        with tqdm.external_write_mode(file=stream):  # flushed before the bars are back: a pipe has a buffer
+            print(f"{record.levelname.lower()}: {message}" if stern else message, file=stream, flush=True)
 
 
 @contextmanager

@@ -1,15 +1,17 @@
-"""This process: the signals that ask it to stop, and how it gets the memory for its arrays."""
+"""This process: the signals that ask it to stop, how it gets the memory for its arrays, and how it starts others."""
 
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
@@ -78,10 +80,19 @@ def keep_memory() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it at its first allocation
 
 
+def start_method(workers: int) -> str | None:
+    """Of the processes that load images: "fork" on Linux, as before Python 3.14, whose own choice imports everything
+    anew in each and pickles the data set, which may be gigabytes. None, PyTorch's choice, elsewhere and for no worker.
+    """
+    return "fork" if workers and sys.platform == "linux" else None
+
+
 def _starter(stage: str) -> int | None:
     """The next ancestor that is not itself of the stage, as the shell is through which DVC runs it, or the process that
     started this one. DVC tells its stages by DVC_STAGE. An orphan's next ancestor is another one than before.
     """
+    import psutil  # here: detection does without
+
     try:
         process = psutil.Process().parent()
         while process and _stage_of(process) == stage:
@@ -91,7 +102,9 @@ def _starter(stage: str) -> int | None:
         return None
 
 
-def _stage_of(process: psutil.Process) -> str | None:
+def _stage_of(process: "psutil.Process") -> str | None:
+    import psutil
+
     try:
         return process.environ().get("DVC_STAGE")
     except (psutil.AccessDenied, OSError):  # another user's, as the first of all processes is

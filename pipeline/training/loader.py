@@ -19,6 +19,7 @@ from pipeline.geometry import rotate
 from pipeline.params import Params
 from pipeline.params.choices import Augmentation
 from pipeline.processes import Shard
+from pipeline.runtime.process import start_method
 
 TILT = 15.0  # degrees to either side, on top of a multiple of 90
 TURN_SHARE = 0.5  # of the views, for a random multiple of 90 degrees and for a tilt, each on its own, as released
@@ -93,7 +94,14 @@ def training_batches(
     parts = [part or batch[:1] for batch in batches for part in shard.deal(batch)]
     keys = [[(epoch, index) for index in part] for part in parts]
     pinned = torch.cuda.is_available()
-    return DataLoader(dataset, batch_sampler=keys, num_workers=workers, pin_memory=pinned, worker_init_fn=_apart)
+    return DataLoader(
+        dataset,
+        batch_sampler=keys,
+        num_workers=workers,
+        pin_memory=pinned,
+        worker_init_fn=_apart,
+        multiprocessing_context=start_method(workers),
+    )
 
 
 def _apart(worker: int) -> None:

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from pipeline import load
-from pipeline.application import detection as result
 from pipeline.application.detection import Detection
 from pipeline.application.detector import SHIPPED, Detector, pixels_of
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
@@ -137,30 +136,18 @@ def test_tables_and_json():
     found = detection(axes=[axis, DetectedAxis(0, 0, 1, 1, 0.6)])
     assert found.symmetric and found.above(0.8).axes == (axis,) and found.above(0.8).threshold == 0.8
     assert not found.above(0.95).symmetric and found.above(0.95).score == 0.9
+    assert [(x1, y2, score) for x1, _, _, y2, score in found.axes] == [(1.5, 4, 0.9), (0, 1, 0.6)]
     content = json.loads(found.to_json())
     assert content["axes"][0] == {"x1": 1.5, "y1": 2, "x2": 3, "y2": 4, "score": 0.9}
     assert (content["width"], content["height"]) == (70, 50)
     table = found.to_pandas()
     assert list(table.columns) == ["kind", "x1", "y1", "x2", "y2", "score"] and len(table) == 2
-    table = detection(centres=[centre], task="rotation").to_pandas()
+    turned = detection(centres=[centre], task="rotation")
+    assert [tuple(one) for one in turned.centres] == [(5, 6, 0.7, None)]
+    assert turned.to_dict()["centres"] == [{"x": 5, "y": 6, "score": 0.7, "fold": None}]
+    table = turned.to_pandas()
     assert list(table.iloc[0]) == ["centre", 5, 6, 0.7, None]
     assert list(detection().to_pandas().columns) == ["kind", "x1", "y1", "x2", "y2", "score"]
-
-
-def test_overlay_shows_axes_and_centres():
-    marked = np.asarray(detection(axes=[DetectedAxis(10, 25, 60, 25, 0.9)]).overlay())
-    assert tuple(marked[25, 30]) == (60, 230, 90) and marked.shape == (50, 70, 3)
-    centre = np.asarray(detection(centres=[DetectedCentre(20, 30, 0.9)], task="rotation").overlay())
-    assert tuple(centre[30, 20]) == (255, 70, 200)
-    np.testing.assert_array_equal(np.asarray(detection().overlay()), photograph())
-
-
-def test_an_overlay_mixes_the_map_into_the_image(monkeypatch):
-    monkeypatch.setattr(result, "ROWS", 16)
-    heat = np.random.default_rng(1).random((50, 70), np.float32)
-    expected = photograph() * (1 - 0.75 * heat[..., None]) + 0.75 * heat[..., None] * np.array([255, 60, 0])
-    drawn = np.asarray(replace(detection(), heatmap=heat).overlay())
-    np.testing.assert_array_equal(drawn, expected.astype(np.uint8))
 
 
 def test_large_pictures_are_worked_through_in_parts(tmp_path):
@@ -213,7 +200,7 @@ def test_loading_in_any_mode_gives_the_same_model(checkpoint, mode, shipped):
     spreading_kernel.cache_clear()
     line_matrix.cache_clear()
     with MODES[mode]():
-        detector = load("reflection", None if shipped else checkpoint, "cpu")
+        detector = load("reflection", None if shipped else checkpoint, "cpu", engine="torch")
         expected = detector.detect(photograph()).heatmap
     for other in MODES.values():
         with other():
@@ -239,7 +226,7 @@ def test_copies(tmp_path, way, kind):
     path = None if kind == "shipped" else tmp_path / "model.safetensors"
     if path:
         saved(path, {"tiny": lambda: tiny("none"), "lite": small_lite, "text": tiny}[kind]())
-    detector = load("reflection", path, "cpu")
+    detector = load("reflection", path, "cpu", engine="torch")
     expected, keys = detector.detect(photograph()).heatmap, list(detector.model.state_dict())
     twin = way(detector, tmp_path)
     np.testing.assert_array_equal(twin.detect(photograph()).heatmap, expected)

@@ -1,10 +1,13 @@
 """What `symmetry detect` looks at and what it leaves: after signals, on full disks, among its results."""
 
+import io
 import json
 import os
 import resource
 import signal
 import socket
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +15,13 @@ from PIL import Image
 
 from pipeline.application import detector as predictor
 from pipeline.application.detection import Detection
-from pipeline.application.files import LINES, LONGEST_JPEG, results, select
+from pipeline.application.files import LONGEST_JPEG, lines_name, results
+from pipeline.application.selection import select
 from pipeline.cli import main
 from pipeline.detection.axes import DetectedAxis
 from pipeline.errors import DataError
+
+LINES = lines_name("jsonl")
 
 
 @pytest.fixture
@@ -97,6 +103,84 @@ def test_a_folder_that_cannot_be_listed_is_told(album, detect, tmp_path, monkeyp
     assert detect(album, "--out", tmp_path / "out", "--no-pictures") == 1
     assert f"{album / 'inner'}: Permission denied" in capsys.readouterr().err
     assert len(lines(tmp_path / "out")) == 3
+
+
+def named(album, monkeypatch, text, *words):
+    """What is chosen with a text in the standard input."""
+    monkeypatch.chdir(album)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    return select([*words, "-"])
+
+
+@pytest.mark.parametrize("text", [b"b.png\n\na.png\r\ninner\n", b"b.png\0a.png\0inner\0"])
+def test_a_list_in_the_standard_input(album, monkeypatch, text):
+    """Of files and folders, as `ls` or `find -print0` write it."""
+    assert [str(path) for path in named(album, monkeypatch, text).places] == ["b.png", "a.png", "inner/d.png"]
+
+
+def test_a_list_may_name_what_is_gone(album, monkeypatch):
+    (album / "a[1].png").write_bytes((album / "a.png").read_bytes())
+    chosen = named(album, monkeypatch, b"gone.png\na[1].png\nb.png\n", "b.png")
+    assert [str(path) for path in chosen.places] == ["b.png", "a[1].png"]
+    assert chosen.refused == ["gone.png: no such image, folder or files"]
+    with pytest.raises(DataError, match="^no image to look at; gone.png: no such"):
+        named(album, monkeypatch, b"gone.png\n")
+    with pytest.raises(DataError, match="^no image to look at$"):
+        named(album, monkeypatch, b"")
+
+
+def test_a_name_of_any_bytes_is_written_and_printed(album, detect, tmp_path, monkeypatch, capsys):
+    odd = album / os.fsdecode(b"caf\xe9.png")
+    (album / "a.png").rename(odd)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(os.fsencode(odd))))
+    assert detect("-", "--out", tmp_path / "out", "--format", "csv", "--no-pictures") == 0
+    assert b"caf\xe9.png,reflection," in (tmp_path / "out" / lines_name("csv")).read_bytes()
+    assert "caf\\udce9.png,reflection," in capsys.readouterr().out
+
+
+def test_what_a_folder_holds_besides_is_counted(album, monkeypatch):
+    """Nothing is passed over in silence."""
+    (album / ".git").mkdir()
+    for name in (".git/a.png", ".hidden.png", "inner/.b", "inner/film.mp4", "notes.txt", "more.TXT", "README"):
+        (album / name).write_bytes(b"nothing")
+    chosen = select([str(album)])
+    assert [path.name for path in chosen.places] == ["a.png", "b.png", "c.png", "d.png"] and not chosen.refused
+    words = chosen.left_out_in_words().split("; ")
+    assert words[0] == "3 hidden files and folders"
+    assert sorted(words[1:]) == ["1 .mp4 files", "1 files without a suffix", "2 .txt files"]
+
+
+def test_folders_in_folders_are_left_out_where_that_is_asked_for(album):
+    chosen = select([str(album)], recursive=False)
+    assert [path.name for path in chosen.places] == ["a.png", "b.png", "c.png"]
+    assert chosen.left_out_in_words() == "1 folders below"
+    (album / "inner" / "deeper").mkdir()
+    (album / "inner" / "d.png").unlink()
+    with pytest.raises(DataError, match="no images in this folder; 1 folders below are not looked into"):
+        select([str(album / "inner")], recursive=False)
+
+
+@pytest.mark.parametrize(
+    "words, names",
+    [
+        (["a.png", "inner/d.png"], ["a", "d"]),
+        (["a.png", "inner/a.png"], ["a", "inner/a"]),
+        (["inner/a.png", "inner/deep/a.png"], ["a", "deep/a"]),
+        (["inner", "inner/deep/../../a.png"], ["inner/a", "inner/d", "inner/deep/a", "a"]),
+        (["a.png", "a.jpg", "inner/a.jpg"], ["a.png", "a.jpg", "inner/a"]),
+        (["a.jpg.png", "a.jpg", "a.png"], ["a.jpg.png", "a.jpg", "a.png"]),
+        (["."], [f"{name}.png" for name in ("a.jpg", "a", "b", "c", "inner/a", "inner/d", "inner/deep/a")]),
+    ],
+)
+def test_each_image_has_a_name_of_its_own(words, names, album, monkeypatch):
+    monkeypatch.chdir(album)
+    Path("inner/deep").mkdir()
+    for copy in ("a.jpg", "a.jpg.png", "inner/a.png", "inner/deep/a.png"):
+        Path(copy).write_bytes(Path("a.png").read_bytes())
+    if "inner/a.jpg" in words:
+        Path("inner/a.jpg").write_bytes(Path("a.png").read_bytes())
+    called = list(select(words).names().values())
+    assert [name for name in called if words != ["."] or name != "a.jpg"] == names
 
 
 @pytest.mark.parametrize("out", ["inner/found", "."])

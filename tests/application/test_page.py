@@ -44,6 +44,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def wait_until(true):
+    """The server notices that a tab was closed as soon as it writes to it again."""
+    for _ in range(300):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("not within 30 seconds")
+
+
 class Server:
     """`symmetry serve` in a process of its own, and a browser's requests to it."""
 
@@ -76,10 +85,13 @@ class Server:
 
     def look(self, tab, path, task="reflection"):
         """What the page answers when a picture was dropped."""
+        return self.call(tab, "look", {"path": path, "meta": {"_type": "gradio.FileData"}}, task, True)
+
+    def call(self, tab, name, *data):
+        """What a function of the page answers."""
         calls = self.get("config").json()["dependencies"]
-        look = next(call["id"] for call in calls if call["api_name"] == "look")
-        upload = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        call = {"data": [upload, task, True], "fn_index": look, "session_hash": tab}
+        number = next(call["id"] for call in calls if call["api_name"] == name)
+        call = {"data": data, "fn_index": number, "session_hash": tab}
         self.session.post(f"{self.url}gradio_api/queue/join", json=call, timeout=60).raise_for_status()
         with self.get("gradio_api/queue/data", params={"session_hash": tab}, stream=True) as events:
             for line in events.iter_lines():
@@ -150,11 +162,40 @@ def test_files_are_private_and_go_with_their_tab(running, picture):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert {stat.S_IMODE(folder.stat().st_mode) for folder in path.parents[:2]} == {0o700}
     tab.close()
-    for _ in range(300):  # the server notices as soon as it writes to the tab again
-        if not mine & set(running.files()):
-            break
-        time.sleep(0.1)
-    assert not mine & set(running.files())
+    wait_until(lambda: not mine & set(running.files()))
+
+
+@pytest.mark.parametrize("number, name, task", [(0, "cat.jpg", "reflection"), (2, "flower.jpg", "rotation")])
+def test_an_example_is_a_picture_of_the_tab(number, name, task, running):
+    before = set(running.files())
+    tab = running.get("gradio_api/heartbeat/example", stream=True)
+    chosen, suits = running.call("example", "example", number)["output"]["data"]
+    assert Path(chosen["path"]).name == name and suits == task
+    assert running.get(f"gradio_api/file={chosen['path']}").content == (page.EXAMPLES / name).read_bytes()
+    threshold, verdict, _, table, _ = running.look("example", chosen["path"], task)["output"]["data"]
+    assert (
+        verdict.startswith("**1 ")
+        and len(table["data"]) == 1
+        and table["data"][0][-1 if number == 0 else 3] >= threshold
+    )
+    mine = set(running.files()) - before
+    assert len(mine) == 2 and {stat.S_IMODE(path.stat().st_mode) for path in mine} == {0o600}
+    tab.close()
+    wait_until(lambda: not mine & set(running.files()))
+    assert (page.EXAMPLES / name).exists() and before <= set(running.files())
+
+
+def test_no_part_has_a_button_to_share(running):
+    parts = running.get("config").json()["components"]
+    buttons = [part["props"]["buttons"] for part in parts if part["type"] == "image"]
+    assert len(buttons) == 2 and not any("share" in some for some in buttons)
+
+
+def test_each_example_names_its_licence():
+    files = {path.name for path in page.EXAMPLES.glob("*.jpg")}
+    told = (page.EXAMPLES / "README.md").read_text()
+    assert files == set(page.SEEN) and all(f"| `{name}` |" in told for name in files)
+    assert sum((page.EXAMPLES / name).stat().st_size for name in files) < 80_000
 
 
 def test_only_our_decoder_sees_an_upload(running):
@@ -229,7 +270,8 @@ def test_a_file_stays_as_long_as_a_tab_uses_it(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_tabs(picture, tmp_path):
-    assert not any(isinstance(block, gradio.State) for block in page.page().blocks.values())
+    with server.private_folder():
+        assert not any(isinstance(block, gradio.State) for block in page.page().blocks.values())
     for n in range(5):
         path = tmp_path / f"{n}.png"
         path.write_bytes(picture.read_bytes())
@@ -245,8 +287,9 @@ def test_threshold_sifts_what_was_found(picture):
     assert overlay.size == (160, 120) and len(table) == len(every.axes) > 0
     assert f"**{len(every.axes)} ax" in verdict and '"threshold": 0.0' in text
     verdict, overlay, table, _ = shown(every.above(1.0), False)
-    assert "not symmetric" in verdict and len(table) == 0
-    np.testing.assert_array_equal(np.asarray(overlay), every.image)
+    assert "nothing found" in verdict and len(table) == 0
+    assert list(table.columns) == page.HEADERS
+    np.testing.assert_array_equal(np.asarray(overlay)[40:], every.image[40:])  # words may stand above
 
 
 def test_launch_says_that_nothing_is_shared(monkeypatch):

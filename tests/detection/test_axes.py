@@ -1,15 +1,18 @@
 """Axes and centres from drawn heat maps, whose truth is known."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 from scipy.special import erf
 
-from pipeline.detection.axes import SIDE, _gains, _Ridges, find_axes, find_centres
+from pipeline.detection.axes import ANGLES, _highest, _Ridges, _smoothed, _worth, find_axes, find_centres
+from pipeline.detection.square import SIDE, to_square
 
 SHAPE = 240, 320
 
@@ -106,13 +109,65 @@ def test_ends_scale_with_the_map(scale):
 def test_the_search_passes_no_line_over():
     rng = np.random.default_rng(0)
     ends = rng.uniform(20, SIDE - 20, (12, 4))
-    square = torch.from_numpy(strokes(*ends, shape=(SIDE, SIDE), value=rng.uniform(0.2, 0.9)))
-    ridges, y = _Ridges(square), torch.arange(SIDE)[:, None]
+    ridges = _Ridges(strokes(*ends, shape=(SIDE, SIDE), value=rng.uniform(0.2, 0.9)))
     for number in range(10):
-        line, everything = ridges.best_line(), _gains(ridges._left(torch.arange(len(ridges.grid)))).amax(1)
+        line, everything = ridges.best_line(), _worth(ridges.left(np.arange(ANGLES * SIDE)))
         angle, offset = divmod(int(everything.argmax()), SIDE)
-        assert (line.theta, line.offset) == (float(ridges.angles[angle]), offset)
-        ridges.leave(((y - 19 * number) / 10).clamp(0, 1) * torch.ones(SIDE))
+        assert (line.theta, line.offset) == (angle * math.pi / ANGLES, offset)
+        kept = np.clip((np.arange(SIDE)[:, None] - 19 * number) / 10, 0, 1)
+        ridges.leave(kept * np.ones(SIDE))
+
+
+def test_ridges_along_every_line():
+    """Against SciPy's interpolation: the lines that are made by turning and mirroring the map are where they should."""
+    rng = np.random.default_rng(0)
+    square = gaussian_filter(rng.uniform(0, 2, (SIDE, SIDE)), 2).astype(np.float32)
+    heights = _Ridges(square).heights.reshape(SIDE, ANGLES, SIDE)
+    place = np.arange(SIDE) - (SIDE - 1) / 2
+    for number in range(ANGLES):
+        cos, sin = math.cos(number * math.pi / ANGLES), math.sin(number * math.pi / ANGLES)
+        x, y = cos * place[:, None] - sin * place, sin * place[:, None] + cos * place
+        turned = map_coordinates(np.pad(square, 50), [at + 50 + (SIDE - 1) / 2 for at in (y, x)], order=1)
+        sides = np.pad(turned, ((0, 0), (8, 8)))
+        lower = np.minimum(np.maximum(sides[:, 4:-12], sides[:, 12:-4]), np.maximum(sides[:, :SIDE], sides[:, 16:]))
+        np.testing.assert_allclose(heights[:, number], np.maximum(turned - lower, 0), atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+def test_worth_of_a_line(heights):
+    above = [h - 0.08 for h in heights]
+    stretches = [sum(above[a:b]) for a in range(len(above)) for b in range(a + 1, len(above) + 1)]
+    assert _worth(np.array(heights)[:, None])[0] == pytest.approx(max(stretches))
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (100, 333), (192, 192), (250, 192), (1, 500)])
+def test_the_square_holds_means(shape):
+    heat_map = np.random.default_rng(0).random(shape, np.float32)
+    square, scale, (left, top) = to_square(heat_map)
+    height, width = (max(1, round(side / scale)) for side in shape)
+    for y, x in ((0, 0), (height - 1, width - 1), (height // 2, width // 3)):
+        rows, columns = (
+            slice(math.floor(at * side / small), math.ceil((at + 1) * side / small))
+            for at, side, small in ((y, shape[0], height), (x, shape[1], width))
+        )
+        assert square[top + y, left + x] == pytest.approx(heat_map[rows, columns].mean(), abs=1e-5)
+    square[top : top + height, left : left + width] = 0
+    assert not square.any()
+
+
+def test_small_maps_are_made_larger():
+    square, scale, corner = to_square(np.tile(np.arange(48, dtype=np.float32), (48, 1)))
+    assert scale == 0.25 and corner == (0, 0)
+    np.testing.assert_allclose(square, np.tile(np.clip((np.arange(SIDE) - 1.5) / 4, 0, 47), (SIDE, 1)), atol=1e-5)
+
+
+def test_without_torch():
+    """Detection starts in a tenth of a second: what it looks for axes with is to need NumPy alone."""
+    names = "'torch', 'scipy', 'skimage', 'cv2', 'pydantic'"
+    code = f"import sys, pipeline.detection.axes; print([name for name in ({names}) if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_small_and_thin_maps():
@@ -142,3 +197,13 @@ def test_several_centres_best_first():
     assert [round(c.x / 10) for c in found] == [6, 20, 13]
     assert [c.score >= 0.6 for c in found] == [True, True, False]
     assert find_centres(np.zeros(SHAPE)) == []
+
+
+@pytest.mark.parametrize("shape", [(240, 320), (64, 10), (1, 7), (130, 3)])
+def test_filters_of_centres(shape):
+    """Against SciPy's."""
+    heat_map = np.random.default_rng(0).random(shape, np.float32)
+    for sigma in (1 / 3, 2.67, 5.0):
+        np.testing.assert_allclose(_smoothed(heat_map, sigma), gaussian_filter(heat_map, sigma), atol=1e-6)
+    for reach in (1, 16, 21):
+        np.testing.assert_array_equal(_highest(heat_map, reach), maximum_filter(heat_map, size=2 * reach + 1))

@@ -1,11 +1,13 @@
 """The graphs hang together: outs, metrics, matrices, links to named files, presets and their tables."""
 
+import json
 import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from pipeline.data.preparation.catalogue import SPLITS
 from pipeline.params import load_params
@@ -13,18 +15,26 @@ from pipeline.params.project import named_files
 from pipeline.reporting.presets import cell_names, preset_table
 from pipeline.reporting.published import PUBLISHED_CELLS
 from pipeline.scoring.sets import TEST_SETS
+from stages.compare import BESIDES
 from tests.graph.stages import FILES, GRAPHS, LINKS, PROJECT, resolved
 
 PARAMS = load_params(PROJECT / "params.yaml")
 MAIN, PRESETS, WEIGHTS = (GRAPHS[file] for file in FILES)
 CELLS = [name for name in PRESETS if name != "table"]
-EXPENSIVE = ["train", "ablation", *CELLS, "synthesize", "label", "taught", "weights", "further"]
+EXPENSIVE = ["train", "ablation", *CELLS]
 
 
 @pytest.mark.parametrize("name", EXPENSIVE)
 def test_an_expensive_stage_has_only_cached_outs(name):
-    stages = MAIN | PRESETS | WEIGHTS
-    assert all(isinstance(out, str) for out in stages[name].get("do", stages[name])["outs"])
+    assert all(isinstance(out, str) for out in {**MAIN, **PRESETS}[name].get("do", {**MAIN, **PRESETS}[name])["outs"])
+
+
+def test_the_weights_have_no_cached_outs():
+    """They have no dvc.lock, and `dvc exp run` warns of every cached out that it has no digest of."""
+    assert not (PROJECT / "weights/dvc.lock").exists()
+    with Repo(PROJECT) as repo:
+        stages = repo.stage.load_all(str(PROJECT / "weights/dvc.yaml"))
+        assert not [out for stage in stages for out in stage.outs if out.use_cache]
 
 
 def test_the_main_graph_does_not_wait_for_the_weights():
@@ -46,9 +56,11 @@ def test_metrics_are_kept_by_git_and_listed():
         if isinstance(out, dict) and next(iter(out.values())) == {"cache": False}
         for test_set in TEST_SETS
     }
-    names = (*TEST_SETS, "robustness", "ablation", "data")
     content = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
-    assert set(content["metrics"]) == written == {f"metrics/{name}.json" for name in names}
+    assert content["metrics"] == [f"metrics/{name}.json" for name in TEST_SETS]
+    assert {*content["metrics"], *BESIDES} == written
+    for name, file in zip(TEST_SETS, content["metrics"]):  # else `dvc exp show` puts the file before each key
+        assert list(json.loads((PROJECT / file).read_text())) == [name]
     presets = yaml.safe_load((PROJECT / "ablation/dvc.yaml").read_text())
     assert "metrics" not in presets  # they would be missed where a preset has not been run
 

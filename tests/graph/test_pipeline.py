@@ -25,13 +25,15 @@ def project(tmp_path_factory):
 def test_repro_leaves_a_report_and_small_metrics(project):
     report = (project / "report/report.md").read_text()
     for test_set in TEST_SETS:
-        summary = json.loads((project / f"metrics/{test_set}.json").read_text())["reflection"]
-        assert 0 <= summary["f1_at_validation_threshold"] <= summary["max_f1"] <= 1
+        summary = json.loads((project / f"evaluation/{test_set}/summary.json").read_text())["reflection"]
+        metrics = json.loads((project / f"metrics/{test_set}.json").read_text())[test_set]
+        assert metrics == {"max_f1": summary["max_f1"], "f1": summary["f1_at_validation_threshold"]}
+        assert 0 <= metrics["f1"] <= metrics["max_f1"] <= 1
         assert summary["images"] > 0 and 0 < summary["centre_map_f1"] < 1
         assert f"({test_set}-gallery.png)" in report
         assert (project / f"report/{test_set}-gallery.png").stat().st_size > 1000
         assert len((project / f"evaluation/{test_set}/pr.csv").read_text().splitlines()) == 101
-    assert json.loads((project / "metrics/own.json").read_text()) == {"reflection": {"images": 0, "max_f1": None}}
+    assert json.loads((project / "metrics/own.json").read_text()) == {"own": {"max_f1": None, "f1": None}}
     assert json.loads((project / "metrics/ablation.json").read_text())["reflection"]["tiny-none-plain"]["max_f1"] >= 0
     robustness = json.loads((project / "metrics/robustness.json").read_text())["reflection"]
     assert robustness["identity"]["model_mean_difference"] == 0 < robustness["rotation"]["model_mean_difference"] < 1
@@ -62,13 +64,16 @@ def test_experiments_are_tracked_restored_and_compared(project, tmp_path):
     shown = dvc(project, "exp", "show", "--csv")
     rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(shown))}
     assert rows["plain"]["decoder.upsampler"] == "plain"
-    assert float(rows["plain"]["metrics/dendi.json:reflection.max_f1"]) == pytest.approx(f1(project, "dendi"), rel=1e-3)
+    assert float(rows["plain"]["dendi.max_f1"]) == pytest.approx(f1(project, "dendi"), rel=1e-3)
+    for words in (["exp", "show", "--only-changed", "--drop", ".*/"], ["metrics", "show"]):
+        table = dvc(project, *words).splitlines()
+        assert "photos.f1" in table[0] + table[1] and max(map(len, table)) <= 200
     commit(project, "plain upsampler")
 
     clone = tmp_path / "fresh"
     run(tmp_path, "git", "clone", "--quiet", str(project), str(clone))
     changes = json.loads(dvc(clone, "metrics", "diff", "HEAD~1", "--json"))
-    change = changes["metrics/dendi.json"]["reflection.max_f1"]
+    change = changes["metrics/dendi.json"]["dendi.max_f1"]
     assert change["old"] == pytest.approx(before["dendi"]) and change["new"] == pytest.approx(f1(project, "dendi"))
 
     run(project, "git", "checkout", "--quiet", "HEAD~1", "--", "params.yaml")
@@ -97,8 +102,9 @@ def test_a_preset_is_one_command_and_goes_on_cell_by_cell(project):
 
 def test_rotation_switches_the_whole_graph(project):
     dvc(project, "exp", "run", "-S", "task=rotation")
-    assert 0 <= f1(project, "dendi", "rotation") <= 1 and f1(project, "photos", "rotation") is not None
-    assert json.loads((project / "metrics/sdrw.json").read_text()) == {"rotation": {"images": 0, "max_f1": None}}
+    assert 0 <= f1(project, "dendi") <= 1 and f1(project, "photos") is not None
+    assert list(json.loads((project / "evaluation/dendi/summary.json").read_text())) == ["rotation"]
+    assert json.loads((project / "metrics/sdrw.json").read_text()) == {"sdrw": {"max_f1": None, "f1": None}}
     assert "rotation" in json.loads((project / "metrics/ablation.json").read_text())
     report = (project / "report/report.md").read_text()
     assert "rotation" in report.splitlines()[0] and "sdrw-gallery.png" not in report
@@ -110,7 +116,7 @@ def test_own_data_train_evaluate_and_are_fetched_anew_when_they_change(project):
     choose(project, task="reflection", train={"datasets": ["own"]})
     printed = dvc(project, "repro", "evaluate@own")
     assert "Running stage 'fetch_own'" in printed and "Running stage 'fetch@" not in printed
-    assert json.loads((project / "metrics/own.json").read_text())["reflection"]["images"] == 1
+    assert json.loads((project / "evaluation/own/summary.json").read_text())["reflection"]["images"] == 1
 
     label(project / "data/own", 6, points=((30, 5),))
     (project / "data/own/7.json").write_text("{")

@@ -16,6 +16,7 @@ from pipeline.model.kernels import (
     interleaved,
     linear,
     mlp,
+    pooled_after_x2,
     weight_gradient,
 )
 
@@ -221,3 +222,12 @@ def test_conv_of_interleaved_gradients():
     torch.manual_seed(0)
     inputs = [tensor.requires_grad_() for tensor in (random(2, 2, 16, 1, 2), random(1, 2, 3, 3), random(1))]
     assert torch.autograd.gradcheck(conv_of_interleaved, inputs)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 9), (7, 5), (16, 16)])
+def test_pooled_after_x2_is_the_plain_formulation(shape):
+    torch.manual_seed(0)
+    x, weight, bias, pool = random(2, 3, *shape), random(5, 3, 3, 3), random(5), random(1, 5, 3, 3)
+    finer = F.interpolate(x, scale_factor=2, mode="bilinear")
+    expected = F.conv2d(F.conv2d(finer, weight, bias, padding=1).relu(), pool, bias[:1], padding=1)
+    torch.testing.assert_close(pooled_after_x2(x, weight, bias, pool, bias[:1]), expected, rtol=1e-12, atol=1e-12)

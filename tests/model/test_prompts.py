@@ -10,6 +10,7 @@ import pandas
 import pytest
 
 from pipeline.errors import ParamsError, UserError
+from pipeline.model.backbones import catalogue
 from pipeline.model.prompts import chosen, draw, read_vocabulary
 from pipeline.params import PromptParams, load_params
 from pipeline.params.choices import PromptKind
@@ -160,7 +161,7 @@ def test_a_missing_file_of_prompts_stops_the_run_before_any_work(tmp_path, monke
     params = load_params(Path(__file__).parents[2] / "params.yaml", ["prompts.file=nowhere.txt", where])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(check, "load_params", lambda: params)
-    monkeypatch.setattr(check, "require_weights", lambda entry: None)
+    monkeypatch.setattr(catalogue, "require_weights", lambda entry: None)
     with pytest.raises(ParamsError, match=r"nowhere\.txt.*prompts\.file"):
         check.check()
     assert not (tmp_path / "data").exists()

@@ -44,7 +44,7 @@ def test_what_both_have_is_not_missing():
     assert missing(same, same | {"a": 0.9}) == {}
 
 
-@pytest.mark.parametrize("key", ["reflection.max_f1", "rotation.f1_at_validation_threshold", "reflection.lite.max_f1"])
+@pytest.mark.parametrize("key", ["reflection.max_f1", "dendi.f1", "f1", "reflection.lite.max_f1"])
 def test_fallen(key):
     assert fallen({key: 0.67}, {key: 0.65}, 1.0) == {key: (0.67, 0.65)}
     assert fallen({key: 0.67}, {key: 0.65}, 2.5) == fallen({key: 0.65}, {key: 0.67}, 0.0) == {}
@@ -57,7 +57,7 @@ def test_a_fall_by_just_what_is_allowed_passes(old):
     assert fallen({"max_f1": old}, {"max_f1": old - 0.0101}, 1.0)
 
 
-@pytest.mark.parametrize("key", ["random_map_f1", "centre_map_f1", "precision", "threshold", "images"])
+@pytest.mark.parametrize("key", ["random_map_f1", "flip.f1_at_threshold", "precision", "threshold", "images"])
 def test_only_f1_of_the_model_can_fall(key):
     assert fallen({key: 0.9}, {key: 0.1}, 1.0) == {}
 
@@ -75,8 +75,8 @@ def test_failures():
         "`a.json` `r.images`: a number at main, missing here",
         "`a.json` `r.max_f1` fell from 67.38 to 65.10: 2.28 points lost, 1.0 allowed",
         "`b.json` is missing at main: no such file",
-        "`c.json` is missing here: not a metric of dvc.yaml",
-        "`d.json` is missing at main: not a metric of dvc.yaml",
+        "`c.json` is missing here: no metric of dvc.yaml, and no such file",
+        "`d.json` is missing at main: no metric of dvc.yaml, and no such file",
     ]
     assert failures(new | {"b.json": "no such file"}, {"b.json": "no such file"}, "main", 1.0)[1:3] == [
         "`b.json` is missing at main: no such file",

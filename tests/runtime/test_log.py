@@ -1,6 +1,7 @@
 """What the log shows, where, and how; in a process of its own, as a stage and the command are."""
 
 import logging
+import os
 import subprocess
 import sys
 
@@ -27,7 +28,10 @@ with log_shown():
 
 
 def shown(end, **pipes):
-    return subprocess.run([sys.executable, "-c", SCRIPT.format(end=end)], text=True, **pipes)
+    """Where streams have buffers. From Python 3.14 on its tracker of semaphores warns of tqdm's after `os._exit`."""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    words = [sys.executable, "-W", "ignore:resource_tracker", "-c", SCRIPT.format(end=end)]
+    return subprocess.run(words, text=True, env=buffered, **pipes)
 
 
 def test_messages_are_plain_and_warnings_say_so():

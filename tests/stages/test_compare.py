@@ -15,20 +15,21 @@ from tests.project import copied, forked
 PROJECT = Path(__file__).parents[2]
 GRAPH = """
 params: [params.yaml]
-metrics: [metrics/dendi.json, metrics/own.json, metrics/ablation.json]
+metrics: [metrics/dendi.json, metrics/own.json, metrics/cells.json]
 stages:
   fetch:
     cmd: cp source.json data.json
     deps: [source.json]
     outs: [data.json]
   ablation:
-    cmd: cp data.json metrics/ablation.json
+    cmd: cp data.json metrics/cells.json
     deps: [data.json]
     params: [seed]
-    outs: [metrics/ablation.json]
+    outs: [metrics/cells.json]
 """
-DENDI = {"images": 80, "max_f1": 0.67, "f1_at_validation_threshold": 0.65, "random_map_f1": 0.1}
+DENDI = {"images": 80, "max_f1": 0.67, "f1": 0.65, "random_map_f1": 0.1}
 OWN = {"images": 0, "max_f1": None}
+TURNED = {"flip": {"max_f1": 0.6}}  # beside the metrics of dvc.yaml
 
 
 def run(folder, *words):
@@ -62,7 +63,7 @@ def refused(folder, target):
 
 def write(folder, **metrics):
     for name, summary in metrics.items():
-        (folder / f"metrics/{name}.json").write_text(json.dumps({"reflection": summary}))
+        (folder / f"metrics/{name}.json").write_text(json.dumps({name: summary}))
 
 
 def commit(folder, message, all_files=True):
@@ -79,13 +80,13 @@ def made(tmp_path_factory):
     done(folder, "dvc", "init", "--quiet")
     (folder / "metrics").mkdir()
     (folder / "dvc.yaml").write_text(GRAPH)
-    (folder / "params.yaml").write_text("seed: 0\n")
+    (folder / "params.yaml").write_text("seed: 0\ntask: reflection\n")
     (folder / "source.json").write_text(json.dumps({"reflection": {"lite-none": {"max_f1": 0.5}}}))
     done(folder, "dvc", "repro", "--quiet")
     write(folder, dendi={"images": 80, "max_f1": None})
     commit(folder, "first")
     done(folder, "git", "tag", "first")
-    write(folder, dendi=DENDI, own=OWN)
+    write(folder, dendi=DENDI, own=OWN, robustness=TURNED)
     commit(folder, "second")
     return folder
 
@@ -104,11 +105,11 @@ def test_nothing_changed(repository):
 
 
 def test_an_improvement_and_a_fall_within_what_is_allowed_pass(repository):
-    write(repository, dendi=DENDI | {"max_f1": 0.7, "f1_at_validation_threshold": 0.641, "random_map_f1": 0.01})
-    (repository / "params.yaml").write_text("seed: 7\n")
+    write(repository, dendi=DENDI | {"max_f1": 0.7, "f1": 0.641, "random_map_f1": 0.01})
+    (repository / "params.yaml").write_text("seed: 7\ntask: reflection\n")
     page = compare(repository, "main")
-    assert re.search(r"\| metrics/dendi.json \| reflection.max_f1 +\| 0.67 +\| 0.7 +\| 0.03 ", page)
-    assert re.search(r"\| metrics/dendi.json \| reflection.f1_at_validation_threshold +\| 0.65 +\| 0.641 ", page)
+    assert re.search(r"\| metrics/dendi.json \| dendi.max_f1 +\| 0.67 +\| 0.7 +\| 0.03 ", page)
+    assert re.search(r"\| metrics/dendi.json \| dendi.f1 +\| 0.65 +\| 0.641 ", page)
     assert re.search(r"\| params.yaml \| seed +\| 0 +\| 7 ", page)
     assert "**Warning**: dvc.lock is not current for `ablation` and what depends" in page and "`fetch`" not in page
 
@@ -116,31 +117,48 @@ def test_an_improvement_and_a_fall_within_what_is_allowed_pass(repository):
 def test_a_regression_fails_and_is_named(repository):
     write(repository, dendi=DENDI | {"max_f1": 0.6})
     page = compare(repository, "main", fails=True)
-    assert "- `metrics/dendi.json` `reflection.max_f1` fell from 67.00 to 60.00: 7.00 points lost, 1.0 allowed" in page
+    assert "- `metrics/dendi.json` `dendi.max_f1` fell from 67.00 to 60.00: 7.00 points lost, 1.0 allowed" in page
     assert page.count("\n- ") == 1 and "No parameter changed." in page
     assert "no F1 fell by more than 7.0 points" in compare(repository, "main", "--max-drop", "7")
+
+
+def test_what_is_kept_beside_the_metrics_is_compared(repository):
+    write(repository, robustness={"flip": {"max_f1": 0.5}})
+    page = compare(repository, "main", fails=True)
+    assert "- `metrics/robustness.json` `robustness.flip.max_f1` fell from 60.00 to 50.00" in page
+    assert re.search(r"\| metrics/robustness.json \| robustness.flip.max_f1 +\| 0.6 +\| 0.5 ", page)
+
+
+def test_metrics_of_another_task_fail(repository):
+    (repository / "params.yaml").write_text("seed: 0\ntask: rotation\n")
+    page = compare(repository, "main", fails=True)
+    assert "- `task` is reflection at main, rotation here: their F1 are not of the same" in page
+    assert page.count("\n- ") == 1
 
 
 def test_what_is_missing_here_fails(repository):
     write(repository, dendi={"images": None, "max_f1": 0.67, "random_map_f1": float("nan")})
     (repository / "metrics/own.json").unlink()
     done(repository, "git", "rm", "--quiet", "--cached", "metrics/own.json")
-    (repository / "dvc.yaml").write_text(GRAPH.replace(", metrics/ablation.json]", "]"))
+    (repository / "dvc.yaml").write_text(GRAPH.replace(", metrics/cells.json]", "]"))
+    done(repository, "git", "rm", "--quiet", "metrics/robustness.json")
     page = compare(repository, "main", fails=True)
     assert "- `metrics/own.json` is missing here: no such file" in page
-    assert "- `metrics/ablation.json` is missing here: not a metric of dvc.yaml" in page
-    assert "- `metrics/dendi.json` `reflection.f1_at_validation_threshold`: a number at main, missing here" in page
-    assert "- `metrics/dendi.json` `reflection.images`: a number at main, null here" in page
-    assert "- `metrics/dendi.json` `reflection.random_map_f1`: a number at main, not finite here" in page
-    assert page.count("\n- ") == 5
+    for file in ("metrics/cells.json", "metrics/robustness.json"):
+        assert f"- `{file}` is missing here: no metric of dvc.yaml, and no such file" in page
+    assert "- `metrics/dendi.json` `dendi.f1`: a number at main, missing here" in page
+    assert "- `metrics/dendi.json` `dendi.images`: a number at main, null here" in page
+    assert "- `metrics/dendi.json` `dendi.random_map_f1`: a number at main, not finite here" in page
+    assert page.count("\n- ") == 6
 
 
 def test_what_is_missing_there_fails(repository):
     page = compare(repository, "first", fails=True)
     assert "- `metrics/own.json` is missing at first: no such file" in page
-    assert "- `metrics/dendi.json` `reflection.f1_at_validation_threshold`: missing at first, a number here" in page
-    assert "- `metrics/dendi.json` `reflection.max_f1`: null at first, a number here" in page
-    assert page.count("\n- ") == 4
+    assert "- `metrics/dendi.json` `dendi.f1`: missing at first, a number here" in page
+    assert "- `metrics/dendi.json` `dendi.max_f1`: null at first, a number here" in page
+    assert "- `metrics/robustness.json` is missing at first: no metric of dvc.yaml, and no such file" in page
+    assert page.count("\n- ") == 5
 
 
 def test_a_damaged_metric_fails(repository):
@@ -154,10 +172,10 @@ def test_a_damaged_metric_fails(repository):
 def test_a_cached_metric_whose_cache_is_not_there_fails(made, tmp_path):
     """In a fresh clone, where DVC stops at a changed stage whose data are missing instead of listing it."""
     done(tmp_path, "git", "clone", "--quiet", str(made), "clone")
-    (tmp_path / "clone/params.yaml").write_text("seed: 7\n")
+    (tmp_path / "clone/params.yaml").write_text("seed: 7\ntask: reflection\n")
     page = compare(tmp_path / "clone", "origin/main", fails=True)
     for place in ("at origin/main", "here"):
-        assert f"- `metrics/ablation.json` is missing {place}: not in DVC's cache; `dvc fetch --all-branches`" in page
+        assert f"- `metrics/cells.json` is missing {place}: not in DVC's cache; `dvc fetch --all-branches`" in page
     assert page.count("\n- ") == 2
     assert "**Warning**: dvc.lock is not current for `ablation` and what depends" in page
 
@@ -182,9 +200,9 @@ def test_a_project_below_the_root_of_its_git_repository(made, tmp_path):
     page = compare(folder, "main")
     assert "No metric changed." in page and "No parameter changed." in page and "Warning" not in page
     write(folder, dendi=DENDI | {"max_f1": 0.6})
-    (folder / "params.yaml").write_text("seed: 7\n")
+    (folder / "params.yaml").write_text("seed: 7\ntask: reflection\n")
     page = compare(folder, "HEAD", fails=True)
-    assert "- `metrics/dendi.json` `reflection.max_f1` fell from 67.00 to 60.00" in page
+    assert "- `metrics/dendi.json` `dendi.max_f1` fell from 67.00 to 60.00" in page
     assert page.count("\n- ") == 1
     assert re.search(r"\| params.yaml \| seed +\| 0 +\| 7 ", page)
     assert "HEAD~1: Commit" in refused(folder, "HEAD~1") and "does not contain a DVC repo" in refused(folder, "HEAD~1")

@@ -65,7 +65,7 @@ def nearest(threshold):
 @pytest.mark.parametrize("test_set", SETS)
 def test_figures_of_a_test_set(seen, test_set):
     evaluate.main(test_set)
-    found = read(f"metrics/{test_set}.json")["reflection"]
+    found = read(f"evaluation/{test_set}/summary.json")["reflection"]
     images = sum(IMAGES[name] for name in SETS[test_set])
     marks = sum(IMAGES[name] * len(MARKED.get(name, "1")) for name in SETS[test_set])
     wrong = images * sum(value > THRESHOLDS[test_set] for _, value in WRONG)
@@ -75,6 +75,8 @@ def test_figures_of_a_test_set(seen, test_set):
     assert found["threshold"] == nearest(0.7 + 0.005)  # the first above all that is wrong
     assert found["validation_threshold"] == nearest(THRESHOLDS[test_set])
     assert found["f1_at_validation_threshold"] == pytest.approx(2 * images / (images + wrong + marks))
+    metrics = {"max_f1": found["max_f1"], "f1": found["f1_at_validation_threshold"]}
+    assert read(f"metrics/{test_set}.json") == {test_set: metrics}
 
 
 def test_the_best_threshold_is_that_of_the_best_f1_not_precision():
@@ -104,7 +106,7 @@ def test_baselines_look_at_no_image(seen, test_set):
         "random_map_f1": [random_map(SIZE, SIZE, draw) for draw in draws],
         "centre_map_f1": [centre_map(SIZE, SIZE, "reflection")] * len(marks),
     }
-    found = read(f"metrics/{test_set}.json")["reflection"]
+    found = read(f"evaluation/{test_set}/summary.json")["reflection"]
     for name, some in maps.items():
         pairs = [(one, truth(*columns)) for one, columns in zip(some, marks)]
         assert found[name] == pytest.approx(f1(pairs, LEVELS)[2].max())

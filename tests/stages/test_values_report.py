@@ -62,7 +62,7 @@ def made(folder, *changes):
     summaries, task, numbers = {}, params.task, count(1)
     for number, name in enumerate(TEST_SETS, start=11):
         summaries[name] = {"images": number} | figures(SUMMARY, numbers)
-        write(folder / f"metrics/{name}.json", {task: summaries[name]})
+        write(folder / f"evaluation/{name}/summary.json", {task: summaries[name]})
         for picture in ("gallery", "pr"):
             draw(folder / f"evaluation/{name}/{picture}.png", heat([(number, 0.9 if picture == "pr" else 0.5)]))
     turned = {name: figures(ROBUSTNESS, numbers) for name in ("identity", "rotation", "quarter_turn", "flip")}

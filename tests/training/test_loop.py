@@ -196,11 +196,6 @@ def test_nothing_is_compiled_on_the_cpu(data, tmp_path, monkeypatch, wanted):
     assert not compiled
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiles on a GPU only")
-def test_trains_compiled_in_bf16(data, tmp_path):
-    assert train(compiling(True, precision="bf16"), *data, tmp_path).validation_f1 > 0
-
-
 def test_starts_from_a_checkpoint(run, data, tmp_path):
     _, folder = run
     weights = folder / "model.safetensors"

@@ -18,6 +18,7 @@ from pipeline.data.reading.images import UPRIGHT, Photograph, read_photograph
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
 from pipeline.params.choices import Task
+from pipeline.runtime.process import start_method
 
 
 def pack(
@@ -75,7 +76,8 @@ def _prepared(preparation: _Preparation) -> DataLoader:
     """Every sample in turn, each prepared by one of as many processes as there are cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores, len(preparation) // 4)
-    return DataLoader(preparation, batch_size=None, num_workers=workers)
+    start = start_method(workers)
+    return DataLoader(preparation, batch_size=None, num_workers=workers, multiprocessing_context=start)
 
 
 def prepare(sample: Sample, task: Task, size: int, repair: bool, clip: bool) -> tuple[Packed, list[Finding]]:

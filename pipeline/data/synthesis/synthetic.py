@@ -23,6 +23,7 @@ from pipeline.data.synthesis.backdrops import Backdrops
 from pipeline.data.synthesis.composites import QUALITY, Recipe, compose, source
 from pipeline.errors import DataError
 from pipeline.params.choices import Task
+from pipeline.runtime.process import start_method
 
 Named = dict[str, np.ndarray]  # photographs, uint8 [height, width, 1 or 3], by their path within the folder
 
@@ -65,7 +66,9 @@ def generate(
     recipe = replace(RECIPES[task], bare=BARE if backdrops else 0.0)
     backdrops = backdrops or Backdrops(photographs)
     images = _Composites(photographs, backdrops, folder, task, recipe, count, size, seed)
-    for _ in tqdm(DataLoader(images, batch_size=None, num_workers=workers), desc=f"{task} {folder.name}", unit="image"):
+    start = start_method(workers)
+    made = DataLoader(images, batch_size=None, num_workers=workers, multiprocessing_context=start)
+    for _ in tqdm(made, desc=f"{task} {folder.name}", unit="image"):
         pass
 
 

@@ -6,7 +6,6 @@ maps prompts to embeddings. Both families hold real pretrained weights, or are r
 imported when it is needed, because open_clip alone takes a second or two.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from pipeline.errors import BackboneError, CheckpointError
+from pipeline.errors import CheckpointError, brief
+from pipeline.model.backbones.hub import local_weights
 from pipeline.model.backbones.pickles import is_torchscript, read_pickle, read_torchscript
 from pipeline.params import BackboneParams, TowerParams
-from pipeline.params.project import located
 
-HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-WEIGHT_FILES = (*HUB_FILES, "model.safetensors", "model.pt")
 WITHIN = ("state_dict", "model_state_dict", "model", "module")  # keys under which trainings keep a state
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -120,16 +117,6 @@ def require_weights(config: BackboneParams) -> Path | None:
     return None if config.pretrained == "random" else family.published_weights(config)
 
 
-def local_weights(path: Path) -> Path:
-    """The weights file at `path`, or inside it if it is a folder."""
-    path = located(path)
-    candidates = [path / name for name in WEIGHT_FILES] if path.is_dir() else [path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise BackboneError(f"{path}: no weights there; expected a file, or a folder with one of {', '.join(WEIGHT_FILES)}")
-
-
 def _family(config: TowerParams) -> ModuleType:
     if config.family == "lite":
         from pipeline.model.backbones import lite
@@ -183,9 +170,3 @@ def unusable(state: dict[str, torch.Tensor], model: nn.Module) -> str:
         if not value.to(own.dtype).isfinite().all():
             return f"{name}: holds NaN or infinity"
     return ""
-
-
-def brief(error: Exception) -> str:
-    """One line on an error of a library, without the colours of a terminal."""
-    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(' '.join(lines[:3]).split())}"

@@ -10,23 +10,20 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
-from huggingface_hub import constants, model_info, try_to_load_from_cache
-from huggingface_hub.file_download import repo_folder_name
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from pipeline.errors import BackboneError, CheckpointError
+from pipeline.errors import BackboneError, CheckpointError, brief
 from pipeline.model.backbones.catalogue import (
-    HUB_FILES,
     IMAGENET,
     Backbone,
     ImageTower,
     TextTower,
-    brief,
     read_state,
     unusable,
 )
+from pipeline.model.backbones.hub import at_hand, explained, snapshots
 from pipeline.model.kernels import Linear, SelfAttention
 from pipeline.params import BackboneParams, TowerParams
 from pipeline.params.project import located
@@ -108,18 +105,11 @@ def published_weights(config: BackboneParams) -> Path:
     if not tag:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(config.model)) or "none"
         raise BackboneError(f"open_clip has no tag {config.pretrained!r} for {config.model}; it has: {known}")
-    try:
-        return _from_hub(tag)
-    except Exception as error:  # the hub's client raises errors of several libraries
-        held = ", ".join(map(str, _snapshots(tag)))
-        raise BackboneError(
-            f"no weights for {config.model} / {config.pretrained}. Two ways to have them:\n"
-            f"  with a network they come from the hub (huggingface.co/{tag['hf_hub']});\n"
-            f"  without one, name a file or folder of open_clip weights under backbones.NAME.weights in params.yaml\n"
-            f"  (dvc exp run -S backbone=NAME -S backbones.NAME.weights=/path/to/file).\n"
-            + (f"The hub's cache holds several, of which one may be named there: {held}\n" if held else "")
-            + f"The hub said: {brief(error)}"
-        ) from None
+    repository = repository_of(tag)
+    if found := at_hand(config, repository):
+        return found
+    with explained(config, repository):
+        return Path(open_clip.download_pretrained(tag))
 
 
 def image_tower(config: TowerParams, weights: Path | None) -> ClipTower:
@@ -249,30 +239,9 @@ def _quiet_about_random_weights() -> Iterator[None]:
         logging.disable(before)
 
 
-def _from_hub(tag: dict) -> Path:
-    """The weights of an open_clip tag from the hub's cache, else from the hub."""
-    repository = tag["hf_hub"].rpartition("/")[0]
-    for name in HUB_FILES:
-        cached = try_to_load_from_cache(repository, name)
-        if isinstance(cached, str):
-            return Path(cached)
-    if len(held := _snapshots(tag)) == 1:
-        return held[0]
-    model_info(repository, timeout=10)  # fails at once without a network, where the download would try for a minute
-    return Path(open_clip.download_pretrained(tag))
-
-
-def _snapshots(tag: dict) -> list[Path]:
-    """The different weights of a tag in the hub's cache, of whatever commit: who copies a cache, or fetches a commit
-    by its name, has no `refs/main` that tells the newest one.
-    """
-    folder = repo_folder_name(repo_id=tag["hf_hub"].rpartition("/")[0], repo_type="model")
-    snapshots = Path(constants.HF_HUB_CACHE) / folder / "snapshots"
-    for name in HUB_FILES:
-        files = {path.resolve(): path for path in sorted(snapshots.glob(f"*/{name}")) if path.is_file()}
-        if files:
-            return list(files.values())
-    return []
+def repository_of(tag: dict) -> str:
+    """Where an open_clip tag lies at the hub; empty where it does not."""
+    return tag.get("hf_hub", "").rpartition("/")[0]
 
 
 def tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
@@ -296,5 +265,5 @@ def _tokenizer_folder(config: BackboneParams) -> Path | None:
     if not tag or "hf_tokenizer_name" not in open_clip.get_model_config(config.model)["text_cfg"]:
         return None
     needed = "tokenizer.json", "open_clip_config.json"
-    folders = (path.parent for path in _snapshots(tag))
+    folders = (path.parent for path in snapshots(repository_of(tag)))
     return next((folder for folder in folders if all((folder / name).is_file() for name in needed)), None)

@@ -5,9 +5,8 @@ folded in.
 """
 
 import importlib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,7 +61,7 @@ class LiteTower(ImageTower):
 
     def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], tuple[int, int]]:
         """[B, 3, S, S] in 0..1 -> three features [B, h * w, C] and the grid (h, w), h = w = ceil(S / 16)."""
-        grid = (math.ceil(images.shape[-2] / 16), math.ceil(images.shape[-1] / 16))
+        grid = (-(-images.shape[-2] // 16), -(-images.shape[-1] // 16))
         x, features = self.stem(self.normalise(images).contiguous(memory_format=torch.channels_last)), []
         for number, block in enumerate(self.blocks):
             x = block(x)
@@ -146,13 +145,27 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> [B, C', ceil(h / stride), ceil(w / stride)]."""
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        (top, bottom), (left, right) = (_padding(int(side), kernel, stride) for side in x.shape[2:])
-        if (top, left) == (bottom, right):
-            x = F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
-        else:
-            x = super().forward(F.pad(x, (left, right, top, bottom)))
+        convolution = SamePadded.apply if torch.onnx.is_in_onnx_export() else partial(SamePadded.forward, None)
+        x = convolution(x, self.weight, self.bias, self.stride[0], self.groups)
         return F.relu6(x, inplace=True) if self.active else x
+
+
+class SamePadded(torch.autograd.Function):
+    """The convolution of SameConv, for ONNX one node, which pads by itself at any size; without gradients."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, groups):
+        """[B, C, h, w] -> [B, C', ceil(h / stride), ceil(w / stride)]."""
+        (top, bottom), (left, right) = (_padding(int(side), weight.shape[-1], stride) for side in x.shape[2:])
+        if (top, left) == (bottom, right):
+            return F.conv2d(x, weight, bias, stride, (top, left), groups=groups)
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride, groups=groups)
+
+    @staticmethod
+    def symbolic(g, x, weight, bias, stride, groups):
+        """What PyTorch's exporter writes."""
+        shape = {"kernel_shape_i": weight.type().sizes()[2:], "strides_i": [stride, stride], "group_i": groups}
+        return g.op("Conv", x, weight, bias, auto_pad_s="SAME_UPPER", **shape)
 
 
 class Unit(nn.Sequential):

@@ -399,7 +399,8 @@ def test_zip64_of_several_disks(tmp_path, folder, encrypted):
     content = bytearray(path.read_bytes())
     content[content.rfind(b"PK\6\7") + 16] = 2
     path.write_bytes(content)
-    assert "multiple disks" in assert_fails(path, folder, password=PASSWORD)
+    said = assert_fails(path, folder, password=PASSWORD)
+    assert "multiple disks" in said or "one part of several" in said  # newer Pythons take it for no zip at all
 
 
 # Passwords

@@ -18,6 +18,7 @@ from pipeline.data.packed.targets import mask, scaled, unscaled_target
 from pipeline.data.preparation.packing import HEADER, Packed, write_packed
 from pipeline.errors import DataError
 from pipeline.geometry import Letterbox
+from pipeline.runtime.process import start_method
 
 SIZE = 24
 MARKS = Annotation(
@@ -152,7 +153,8 @@ def test_many_readers_at_once(split, content):
         def __getitem__(self, number):
             return split.image(number % 4), split.unscaled_target(number % 4)
 
-    for number, (image, found) in enumerate(DataLoader(Images(), batch_size=None, num_workers=2)):
+    loader = DataLoader(Images(), batch_size=None, num_workers=2, multiprocessing_context=start_method(2))
+    for number, (image, found) in enumerate(loader):
         np.testing.assert_array_equal(image, content[number % 4][0])
         np.testing.assert_array_equal(found, content[number % 4][1])
     with ThreadPoolExecutor(8) as pool:

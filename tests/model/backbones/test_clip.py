@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
 from pipeline.errors import BackboneError
-from pipeline.model.backbones import clip
+from pipeline.model.backbones import clip, hub
 from pipeline.model.backbones.catalogue import IMAGENET, pretrained, random_image_tower, require_weights
 from tests.model.backbones.test_catalogue import CATALOGUE, TINY, entry, features, saved
 
@@ -116,11 +116,11 @@ def test_weights_under_hugging_faces_names(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), OSError()])
-def test_missing_weights_name_both_ways(monkeypatch, error):
+def test_missing_weights_name_both_ways(monkeypatch, cache, error):
     def unreachable(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(clip, "_from_hub", unreachable)
+    monkeypatch.setattr(hub, "model_info", unreachable)
     with pytest.raises(BackboneError) as caught:
         pretrained(CATALOGUE["clip"]).image_tower()
     for words in (
@@ -151,7 +151,7 @@ def cached(cache, commit, content, name="open_clip_model.safetensors"):
 
 
 @pytest.mark.parametrize("main", [None, "b" * 40, "a" * 40 + "\n"])
-@pytest.mark.parametrize("name", clip.HUB_FILES)
+@pytest.mark.parametrize("name", hub.HUB_FILES)
 def test_a_cache_of_the_hub_without_the_newest_commit(cache, main, name):
     """`refs/main` is not there, names a commit that is not, or was written by hand."""
     link = cached(cache, "a" * 40, "one", name)
@@ -161,6 +161,27 @@ def test_a_cache_of_the_hub_without_the_newest_commit(cache, main, name):
     assert require_weights(CATALOGUE["clip"]) == link
     cached(cache, "c" * 40, "one", name)  # another commit with the same weights
     assert require_weights(CATALOGUE["clip"]).read_text() == "one"
+
+
+def test_repositories_are_those_of_open_clip():
+    """Of every entry of the catalogue whose weights lie at the hub."""
+    tags = {
+        (entry.model, entry.pretrained): open_clip.get_pretrained_cfg(entry.model, entry.pretrained)
+        for entry in CATALOGUE.values()
+        if entry.family == "open_clip" and entry.pretrained != "random"
+    }
+    assert hub.REPOSITORIES == {key: clip.repository_of(tag) for key, tag in tags.items()}
+
+
+def test_missing_files_are_said_without_the_libraries_of_models(cache):
+    for name in ("lite", "tiny", "vit_scratch"):
+        hub.require_files(CATALOGUE[name])
+    with pytest.raises(BackboneError, match="no weights for ViT-B-16-quickgelu / openai"):
+        hub.require_files(CATALOGUE["clip"])
+    cached(cache, "a" * 40, "one")
+    hub.require_files(CATALOGUE["clip"])
+    with pytest.raises(BackboneError, match="nowhere: no weights there"):
+        hub.require_files(entry("clip", weights=cache / "nowhere"))
 
 
 def test_a_cache_of_the_hub_with_several(cache):
@@ -178,7 +199,7 @@ def test_a_cache_of_the_hub_with_several(cache):
 def test_another_activation_is_an_error(monkeypatch, tmp_path):
     """open_clip itself only warns, and only if it resolves the tag."""
     (tmp_path / "weights.pt").touch()
-    monkeypatch.setattr(clip, "_from_hub", lambda tag: tmp_path / "weights.pt")
+    monkeypatch.setattr(clip, "at_hand", lambda config, repository: tmp_path / "weights.pt")
     with pytest.raises(BackboneError, match="(?i)quick.?gelu"):
         pretrained(entry("clip", model="ViT-B-16")).image_tower()
     with pytest.raises(BackboneError, match="ViT-B-16-quickgelu"):

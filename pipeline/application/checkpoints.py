@@ -1,0 +1,39 @@
+"""Checkpoints for detection: this project's, and those of the released CLIPSym's code, told apart by content."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pipeline.errors import CheckpointError
+from pipeline.model.backbones.catalogue import is_safetensors
+from pipeline.model.backbones.pickles import is_pytorch
+from pipeline.model.checkpoint import ModelRecord, load_model
+from pipeline.model.clipsym import CLIPSym, best_device
+from pipeline.params.choices import Precision, Task
+
+
+@torch.inference_mode(False)  # the model is the same wherever it is loaded
+def load_any(
+    path: Path, task: Task, device: str | torch.device | None, precision: Precision, prompts: Sequence[str] | None
+) -> tuple[CLIPSym, ModelRecord]:
+    """The model of a file, on its device, and its record; see `pipeline.application.detector.load`.
+
+    Raises CheckpointError, also where it is of another task.
+    """
+    model, record = _loaded(path, task, prompts)
+    if record.task != task:
+        raise CheckpointError(f"{path}: its task is {record.task}, not {task}")
+    model.precision = precision
+    return model.to(device or best_device()), record
+
+
+def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
+    released = path.is_file() and not is_safetensors(path) and (is_pytorch(path) or path.suffix in (".pt", ".pth"))
+    if released:
+        from pipeline.conversion.released import load_released, released_params  # here: open_clip takes a second or two
+
+        return load_released(path, released_params(task), prompts)
+    if prompts is not None:
+        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym needs them given")
+    return load_model(path)
