@@ -4,19 +4,25 @@ import json
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import traceback
 import warnings
 from collections import OrderedDict
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from runpy import run_module
+from runpy import run_module, run_path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import yaml
+from dvc import dvcfile, logger
+from dvc.cli import main
+from dvc.stage import run as stages
+from dvc.stage.exceptions import StageCmdFailedError
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -53,22 +59,22 @@ def dvc(folder, *words, fails=False, anew=()):
     return printed
 
 
-def forked(folder, *words, anew=()):
-    """As `subprocess.run` of `dvc ...` or `python -m MODULE ...`, in a fork of this process with what `tests.warm`
-    imports, which takes seconds."""
+def forked(folder, *words, anew=(), scripts=False):
+    """As `subprocess.run` of `dvc ...`, `python -m MODULE ...` or `python SCRIPT ...`, in a fork of this process with
+    what `tests.warm` imports, which takes seconds. With `scripts` so are scripts that it starts."""
     import tests.warm  # noqa: F401
 
     with TemporaryDirectory() as pipes:
         files = Path(pipes, "out"), Path(pipes, "error")
-        child = get_context("fork").Process(target=become, args=(words, folder, environment(), files, anew))
+        child = get_context("fork").Process(target=become, args=(words, folder, environment(), files, anew, scripts))
         child.start()
         child.join()
         return subprocess.CompletedProcess(words, child.exitcode, *(file.read_text() for file in files))
 
 
-def become(words, folder, variables, files=(), anew=()):
+def become(words, folder, variables, files=(), anew=(), scripts=False):
     """Turn this process into a command's, with its output in files. What pytest does to streams, logs and warnings is
-    undone."""
+    undone, and what a starting program does to signals."""
     for number, path in enumerate(files, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
@@ -77,23 +83,52 @@ def become(words, folder, variables, files=(), anew=()):
     warnings.resetwarnings()
     warnings.simplefilter("ignore", DeprecationWarning)
     warnings.showwarning = lambda *warning: print(warnings.formatwarning(*warning[:4]), file=sys.stderr)
+    for name in ("dvc", "dvc_objects", "dvc_data"):
+        logging.getLogger(name).handlers.clear()
+    logger.setup()  # to these streams
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
     if words[0] == "dvc":
-        import dvc.dvcfile
-        import dvc.logger
-        import dvc.stage.run
-        from dvc.cli import main
-
-        dvc.stage.run._run = partial(call_stage, {*anew}, dvc.stage.run._run)
-        dvc.dvcfile.modify_yaml = lock_file
-        logging.getLogger("dvc").handlers.clear()
-        dvc.logger.setup()  # to these streams
+        stages._run = partial(call_stage, {*anew}, stages._run)
+        dvcfile.modify_yaml = lock_file
         sys.exit(main(list(words[1:])))
-    _, _, module, *sys.argv[1:] = words
-    sys.modules.pop(module, None)  # as it is imported, but not run
-    run_module(module, run_name="__main__", alter_sys=True)
+    if scripts:
+        start = subprocess.Popen._execute_child
+        subprocess.Popen._execute_child = lambda process, *rest: start_by_fork(start, process, *rest)
+    _, *sys.argv = [word for word in words if word not in ("-u", "-m")]
+    if "-m" in words:
+        sys.modules.pop(sys.argv[0], None)  # as it is imported, but not run
+        run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        run_path(sys.argv[0], run_name="__main__")
+
+
+def start_by_fork(start, process, words, executable, prepare, close, kept, folder, variables, *rest):
+    """In place of `Popen._execute_child`, to which all but Python's scripts are left: the script runs in a fork."""
+    if words[0] != sys.executable:
+        return start(process, words, executable, prepare, close, kept, folder, variables, *rest)
+    sys.stdout.flush()
+    process._child_created, process.pid = True, os.fork()
+    if process.pid:
+        return None
+    code = 1
+    try:
+        os.closerange(3, 1024)
+        if rest[14]:  # start_new_session
+            os.setsid()
+        become(words, folder or ".", {**(variables or os.environ)})
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else print(end.code, file=sys.stderr) or 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 @contextmanager
@@ -111,8 +146,6 @@ def lock_file(path, fs=None):
 def call_stage(anew, run, executable, command, **options):
     """In place of DVC's `run`, to which other programs than Python's modules are left; and, once each, those modules
     that are in `anew`."""
-    from dvc.stage.exceptions import StageCmdFailedError
-
     words = shlex.split(command)
     if words[:2] != ["python", "-m"] or words[2] in anew:
         anew.discard(words[2])

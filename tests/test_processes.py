@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from pipeline.training import loop
 from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
 from pipeline.training.loop import train
 from stages import evaluate
+from tests.project import forked
 from tests.training.test_loop import history, params, split
 
 PROJECT = Path(__file__).parents[1]
@@ -120,18 +120,14 @@ def alone(root, tmp_path_factory):
 def job(root, launcher, *jobs):
     """Run jobs with two processes: status, output, and the processes that are left when the first has ended."""
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if launcher == "torchrun" else []
-    process = subprocess.Popen(
-        [sys.executable, *words, str(root / "script.py"), str(root), launcher, *jobs],
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    printed = process.communicate()[0]
+    done = forked(root, sys.executable, *words, str(root / "script.py"), str(root), launcher, *jobs, scripts=True)
+    printed = done.stdout + done.stderr
     pids = {int(path.stem) for path in (root / jobs[0]).glob("*.pid")}
     assert len(pids) == 2, printed
     _, left = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)
     for straggler in left:
         straggler.kill()
-    return process.returncode, printed, left
+    return done.returncode, printed, left
 
 
 @pytest.fixture(scope="module")
