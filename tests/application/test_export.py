@@ -1,7 +1,7 @@
 """Exported models give PyTorch's heat maps; they replace nothing that they should not."""
 
-import subprocess
-import sys
+import resource
+from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
@@ -12,9 +12,10 @@ import torch
 
 from pipeline.application.detector import SHIPPED, load
 from pipeline.application.export import Format, export
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, UserError
 from tests.model.test_checkpoint import saved, small_lite, tiny
-from tests.project import PROJECT
+
+FORMS = "onnx", "torchscript", "portable"
 
 
 @pytest.fixture(scope="module", params=["lite", "tiny"])
@@ -102,23 +103,30 @@ def test_places_where_nothing_can_be_written(small, tmp_path, form):
     assert [path.name for path in tmp_path.iterdir()] == ["file"] and file.read_text() == "kept"
 
 
+def without_room(small, folder, connection):
+    """What is said of each form where no file may be large."""
+    detector, said = load("reflection", small, "cpu"), []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    for form in FORMS:
+        path = folder / f"{form}.bin"
+        path.write_text("former")
+        try:
+            export(detector, form, path)
+        except UserError as error:
+            said.append(str(error))
+    connection.send(said)
+
+
 def test_no_room(small, tmp_path):
     """A limit on the size of files stands for a full disk: what was there stays, and the process goes on."""
-    code = (
-        "import resource; from pathlib import Path; from pipeline import load; from pipeline.errors import UserError\n"
-        "from pipeline.application.export import export\n"
-        f"detector = load('reflection', {str(small)!r}, 'cpu')\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "for form in ('onnx', 'torchscript', 'portable'):\n"
-        f"    path = Path({str(tmp_path)!r}) / f'{{form}}.bin'; path.write_text('former')\n"
-        "    try: export(detector, form, path)\n"
-        "    except UserError as error: print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
-    lines = done.stdout.splitlines()
-    assert done.returncode == 0 and len(lines) == 3, done.stderr
-    assert all(
-        f"{form}.bin: cannot be written: " in line for form, line in zip(("onnx", "torchscript", "portable"), lines)
-    )
+    context = get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=without_room, args=(small, tmp_path, there))
+    child.start()
+    there.close()
+    said = here.recv()
+    child.join()
+    assert child.exitcode == 0 and len(said) == 3
+    assert all(f"{form}.bin: cannot be written: " in line for form, line in zip(FORMS, said))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx.bin", "portable.bin", "torchscript.bin"]
     assert {path.read_text() for path in tmp_path.iterdir()} == {"former"}
