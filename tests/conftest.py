@@ -1,7 +1,9 @@
 """Options and fixtures of all tests."""
 
 import signal
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,15 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("DVC_ROOT", raising=False)
         patch.setenv("OMP_NUM_THREADS", "1")  # of processes that tests start, as of this one
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def tokenizers() -> Iterator[None]:
+    """Each of open_clip's is made once, where it is imported at all: every model of a test would make its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        if open_clip := sys.modules.get("open_clip"):
+            patch.setattr(open_clip, "get_tokenizer", cache(open_clip.get_tokenizer))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -51,8 +51,8 @@ def run(folder, *words, fails=False):
 
 
 def dvc(folder, *words, fails=False, anew=()):
-    """As `run` of `dvc`, but nothing is imported for it: DVC and its stages are forked. The first call of each module
-    of `anew` is left to DVC, which gives it to a shell."""
+    """As `run` of `dvc`, but nothing is imported for it: DVC and its stages are forked. With `anew` the first call of
+    each of these modules is left to DVC, which gives it to a shell, and the others run the folder's own code."""
     done = forked(folder, "dvc", *words, anew=anew)
     printed = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, printed
@@ -92,6 +92,8 @@ def become(words, folder, variables, files=(), anew=(), scripts=False):
     os.environ.clear()
     os.environ.update(variables)
     if words[0] == "dvc":
+        if anew:
+            take_own(folder)
         stages._run = partial(call_stage, {*anew}, stages._run)
         dvcfile.modify_yaml = lock_file
         sys.exit(main(list(words[1:])))
@@ -104,6 +106,16 @@ def become(words, folder, variables, files=(), anew=(), scripts=False):
         run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
         run_path(sys.argv[0], run_name="__main__")
+
+
+def take_own(folder):
+    """Import the folder's modules instead of this project's."""
+    sys.path.insert(0, str(folder))
+    for name in [name for name in sys.modules if name.startswith(("pipeline", "stages", "tests.warm"))]:
+        del sys.modules[name]
+    import tests.warm  # noqa: F401
+
+    assert Path(sys.modules["pipeline"].__file__).is_relative_to(folder)
 
 
 def start_by_fork(start, process, words, executable, prepare, close, kept, folder, variables, *rest):

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pipeline.runtime.process import stop_with_dvc
-from tests.project import copied, dvc
+from tests.project import become, copied, dvc, environment
 
 PROJECT = Path(__file__).parents[2]
 STAGE = "import stages, os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -87,16 +88,16 @@ def test_the_end_of_dvcs_own_parent_is_no_concern():
 
 
 def test_a_killed_repro_and_the_next_at_once(tmp_path):
-    """The stage that is left behind and the next one make the same folder."""
-    folder = copied(tmp_path)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
+    """The stage that is left behind, started by a shell, and the next one make the same folder."""
+    (tmp_path / "project").mkdir()
+    folder, files = copied(tmp_path / "project"), (tmp_path / "out", tmp_path / "error")
     words = ["dvc", "repro", "fetch@dendi"]
-    first = subprocess.Popen(words, cwd=folder, env={**environment, "PATH": path, "TQDM_DISABLE": "1"})
-    while first.poll() is None and not (folder / "data/raw/.dendi.part").exists():
+    first = get_context("fork").Process(target=become, args=(words, folder, environment(), files, ["stages.fetch"]))
+    first.start()
+    while first.is_alive() and not (folder / "data/raw/.dendi.part").exists():
         time.sleep(0.01)
     first.kill()
-    first.wait()
+    first.join()
     dvc(folder, *words[1:])
     assert (folder / "data/raw/dendi").is_dir()
     assert sorted(path.name for path in (folder / "data/raw").iterdir()) == ["dendi"]
