@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -52,13 +52,17 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(autouse=True, scope="session")
-def tokenizers() -> Iterator[None]:
+@pytest.fixture(scope="session")
+def once() -> Callable[[Callable], Callable]:
+    """Of a function, one that calls it once for the same arguments; of the same function, the same."""
+    return cache(cache)
+
+
+@pytest.fixture(autouse=True)
+def tokenizers(once: Callable[[Callable], Callable], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of open_clip's is made once, where it is imported at all: every model of a test would make its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        if open_clip := sys.modules.get("open_clip"):
-            patch.setattr(open_clip, "get_tokenizer", cache(open_clip.get_tokenizer))
-        yield
+    if open_clip := sys.modules.get("open_clip"):
+        monkeypatch.setattr(open_clip, "get_tokenizer", once(open_clip.get_tokenizer))
 
 
 @pytest.fixture(scope="session")
