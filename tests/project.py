@@ -11,7 +11,10 @@ from pathlib import Path
 from runpy import run_module
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from tests.small import shrink
 
@@ -126,3 +129,18 @@ def copied(folder, project=PROJECT):
     run(folder, "git", "init", "--quiet", "--initial-branch=main")
     commit(folder, "the project")
     return folder
+
+
+def label(folder, number, points=((30, 5), (34, 90))):
+    """An image with LabelMe's file."""
+    generator = np.random.default_rng(number)
+    Image.fromarray(generator.integers(0, 256, (100, 80, 3), np.uint8)).save(folder / f"{number}.jpg")
+    (folder / f"{number}.json").write_text(json.dumps({"shapes": [{"shape_type": "line", "points": points}]}))
+
+
+def choose(project, **sections):
+    """Write values into sections of params.yaml."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    for section, values in sections.items():
+        params[section] = params[section] | values if isinstance(values, dict) else values
+    (project / "params.yaml").write_text(yaml.safe_dump(params))

@@ -24,15 +24,28 @@ CHANGES = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """An empty project with photographs, of which few images are made."""
-    photographs = tmp_path / "data" / "photographs"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A project with photographs, images that are made of them, and a model that is trained on these."""
+    folder = tmp_path_factory.mktemp("trained")
+    photographs = folder / "data" / "photographs"
     photographs.mkdir(parents=True)
     for number in range(20):
         whole = (data.astronaut(), data.chelsea(), data.coffee())[number % 3]
         Image.fromarray(whole[number : number + 200, number : number + 280]).save(photographs / f"{number}.png")
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    shutil.copy(PROJECT / "params.yaml", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(synthesize, "VALIDATION_IMAGES", 4)
+        synthesize.main("first", "reflection", *CHANGES)
+        weights.main("first", "reflection", *CHANGES)
+    return folder
+
+
+@pytest.fixture
+def project(trained, tmp_path, monkeypatch):
+    """A copy of it."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(synthesize, "VALIDATION_IMAGES", 4)
     monkeypatch.setattr(ship, "SHIPPED", tmp_path / "shipped")
@@ -46,8 +59,6 @@ def axes(project, name):
 
 
 def test_weights_and_what_they_teach(project):
-    synthesize.main("first", "reflection", *CHANGES)
-    weights.main("first", "reflection", *CHANGES)
     ship.main("first", "reflection", "64", "48:mirrored")
     detector = load("reflection", project / "shipped" / "lite_reflection.safetensors", "cpu")
     assert detector.views == ((64, False), (48, True)) and 0 <= detector.threshold <= 1 and detector.record.portable
@@ -68,15 +79,14 @@ def test_weights_and_what_they_teach(project):
 
 def test_the_mean_of_two_models_is_shipped(project):
     """Of two that differ in one tensor that folding leaves alone."""
-    synthesize.main("second", "reflection", *CHANGES)
-    weights.main("second", "reflection", *CHANGES)
-    path, other = (project / "models" / "weights" / name / "model.safetensors" for name in ("second", "first"))
+    path, other = (project / "models" / "weights" / name / "model.safetensors" for name in ("first", "second"))
     model, record = load_model(path)
     (name, weight), *_ = model.decoder.named_parameters()
     expected = weight.detach().clone()
     weight.data += 2
+    other.parent.mkdir()
     save_model(other, model, record)
-    ship.main("first+second", "reflection")
+    ship.main("second+first", "reflection")
     shipped, _ = load_model(project / "shipped" / "lite_reflection.safetensors")
     np.testing.assert_allclose(shipped.decoder.get_parameter(name).detach(), expected + 1, atol=2e-3)
 
@@ -87,10 +97,8 @@ def test_a_wrong_view():
 
 
 def test_views_that_the_graph_cannot_take(project):
-    synthesize.main("odd", "reflection", *CHANGES)
-    weights.main("odd", "reflection", *CHANGES)
     with pytest.raises(UserError, match=r"views of \[70\] pixels: expected multiples of 16"):
-        ship.main("odd", "reflection", "70")
+        ship.main("first", "reflection", "70")
     assert not (project / "shipped").exists()
 
 

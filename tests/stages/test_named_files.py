@@ -9,8 +9,7 @@ from dvc.utils.hydra import apply_overrides
 
 from pipeline.errors import ParamsError
 from stages.named import link, main
-from tests.graph.test_choices import choose, label
-from tests.project import PROJECT, commit, copied, dvc, run
+from tests.project import PROJECT, choose, commit, copied, dvc, label, run
 
 SETS = ("dendi", "sdrw", "ldrs", "nyu", "own")
 
