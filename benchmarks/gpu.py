@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 from benchmarks.timing import multiply_adds, repeat, seconds, shown
 from benchmarks.work import Pair, images, paper, photographs, random_model, training_step
-from pipeline.application.detector import Detector, load
+from pipeline.inference.detector import Detector, load
 from pipeline.data.packed.split import PackedSplit
 from pipeline.data.preparation.prepare import pack
 from pipeline.training.loop import train

@@ -168,7 +168,7 @@ def _detect(options: argparse.Namespace) -> int:
 
     A signal is obeyed when the batch under way is written.
     """
-    from pipeline.application.detector import load, pixels_of  # here and below: --help need not wait for it
+    from pipeline.inference.detector import load, pixels_of  # here and below: --help need not wait for it
     from pipeline.application.files import FORMATS, results
     from pipeline.application.progress import Progress
     from pipeline.application.records import FORMS
@@ -258,14 +258,14 @@ def _check_device(device: str | None) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from pipeline.application.detector import load
+    from pipeline.inference.detector import load
 
     print(json.dumps(load(options.task, options.weights, "cpu", prompts=_prompts(options.prompts)).info(), indent=2))
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
-    from pipeline.application.detector import load
+    from pipeline.inference.detector import load
 
     with needs("'clipsym-pipeline[export]'"):
         from pipeline.application.export import export

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.application.detector import Detector, load, parse_view
+from pipeline.inference.detector import Detector, load, parse_view
 from pipeline.data.synthesis.synthetic import read_photographs
 from pipeline.params import load_params
 from pipeline.params.project import located

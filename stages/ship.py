@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.application.detector import SHIPPED, Detector, parse_view
+from pipeline.inference.detector import SHIPPED, Detector, parse_view
 from pipeline.conversion.graph import STRIDE, any_size, graph_beside
 from pipeline.conversion.portable import portable
 from pipeline.data.packed.split import packed_splits

@@ -1,9 +1,7 @@
 """Options and fixtures of all tests."""
 
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,19 +48,6 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("DVC_ROOT", raising=False)
         patch.setenv("OMP_NUM_THREADS", "1")  # of processes that tests start, as of this one
         yield folder
-
-
-@pytest.fixture(scope="session")
-def once() -> Callable[[Callable], Callable]:
-    """Of a function, one that calls it once for the same arguments; of the same function, the same."""
-    return cache(cache)
-
-
-@pytest.fixture(autouse=True)
-def tokenizers(once: Callable[[Callable], Callable], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of open_clip's is made once, where it is imported at all: every model of a test would make its own."""
-    if open_clip := sys.modules.get("open_clip"):
-        monkeypatch.setattr(open_clip, "get_tokenizer", once(open_clip.get_tokenizer))
 
 
 @pytest.fixture(scope="session")

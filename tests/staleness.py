@@ -51,7 +51,7 @@ def own_image(folder: Path) -> None:
 CHANGES: dict[str, Change] = {
     "a comment in the command line": comment("pipeline/cli.py"),
     "the page": comment("pipeline/application/page.py", "pipeline/application/server.py"),
-    "the detector of the page": comment("pipeline/application/detector.py"),
+    "the detector of the page": comment("pipeline/inference/detector.py"),
     "the downloader": comment("pipeline/data/download/transfer.py"),
     **{f"reader of {dataset}": reader(dataset) for dataset in READERS},
     "monitoring": comment(*(str(p.relative_to(PROJECT)) for p in sorted(PROJECT.glob("pipeline/monitoring/m*.py")))),

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import pipeline
 from benchmarks import plain
-from pipeline.application.detector import load
+from pipeline.inference.detector import load
 from pipeline.errors import Interrupted
 from pipeline.model.clipsym import Decoder
 from pipeline.training.loop import train

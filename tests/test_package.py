@@ -24,7 +24,7 @@ NO_DEPS = {Requirement(line).name for line in (PROJECT / "requirements-no-deps.t
 OWN_WORDS = {"pandas", "transformers"}  # what needs them says so, or is for trainings only
 # What each extra is for: all that these files import is in it.
 ENTRIES = {
-    "torch": ["pipeline/application/detector.py"],
+    "torch": ["pipeline/inference/detector.py"],
     "data": ["stages/fetch.py", "stages/preprocess.py", "stages/synthesize.py", "stages/data_report.py"],
     "train": [f"stages/{path.name}" for path in PROJECT.glob("stages/*.py") if path.stem not in ("grid", "slurm")],
     "export": ["pipeline/application/export.py"],

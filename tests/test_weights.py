@@ -10,8 +10,8 @@ from PIL import Image
 from skimage import data
 
 from pipeline import load
-from pipeline.application.detector import Detector, parse_view
-from pipeline.application.network import Graph
+from pipeline.inference.detector import Detector, parse_view
+from pipeline.inference.network import Graph
 from pipeline.data.formats.labelme import own
 from pipeline.errors import CheckpointError, UserError
 from pipeline.model.checkpoint import load_model, save_model

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from pipeline.application.detector import Detector
-from pipeline.application.network import Graph
+from pipeline.inference.detector import Detector
+from pipeline.inference.network import Graph
 from pipeline.conversion.graph import HeatMap, any_size, graph
 from pipeline.conversion.portable import plain, portable
 from pipeline.errors import CheckpointError, needs

@@ -16,7 +16,7 @@ from pipeline.errors import DataError, said
 from pipeline.params.choices import Task
 
 if TYPE_CHECKING:
-    from pipeline.application.detection import (
+    from pipeline.inference.detection import (
         Detection,  # the command line parses its words before it waits for PyTorch
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
-from pipeline.application.detection import Detection
+from pipeline.inference.detection import Detection
 from pipeline.data.formats.labelme import shapes as labelme
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import DataError

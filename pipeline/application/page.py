@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 from starlette.middleware import Middleware
 
-from pipeline.application.detection import Detection
-from pipeline.application.detector import shipped
+from pipeline.inference.detection import Detection
+from pipeline.inference.detector import shipped
 from pipeline.application.server import (
     HOST,
     LARGEST_UPLOAD,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.application.detection import Detection
+    from pipeline.inference.detection import Detection
     from pipeline.detection.axes import DetectedAxis, DetectedCentre
 
 FIELDS = ("image", "task", "kind", "x1", "y1", "x2", "y2", "x", "y", "fold", "score")

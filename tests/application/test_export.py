@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from pipeline.application.detector import SHIPPED, load
+from pipeline.inference.detector import SHIPPED, load
 from pipeline.application.export import Format, export
 from pipeline.errors import CheckpointError
 from tests.model.test_checkpoint import saved, small_lite, tiny

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.application import detector as predictor
-from pipeline.application.detection import Detection
+from pipeline.inference import detector as predictor
+from pipeline.inference.detection import Detection
 from pipeline.application.files import LONGEST_JPEG, lines_name, results
 from pipeline.application.selection import select
 from pipeline.cli import main

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
-from pipeline.application.detection import Detection
+from pipeline.inference.detection import Detection
 from pipeline.application.labelme import annotate
 from pipeline.data.download.own import bring
 from pipeline.data.formats.labelme import own

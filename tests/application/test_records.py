@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.application.detection import Detection
+from pipeline.inference.detection import Detection
 from pipeline.application.records import FORMS, csv_rows, json_line, table
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 

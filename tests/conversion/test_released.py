@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPModel
 
 from pipeline import cli
-from pipeline.application.detector import load
+from pipeline.inference.detector import load
 from pipeline.conversion import released
 from pipeline.conversion.released import load_released, released_params
 from pipeline.errors import CheckpointError

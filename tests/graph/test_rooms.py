@@ -12,7 +12,7 @@ FLOORS = """
 stages/ pipeline/cli.py
 pipeline/application/ pipeline/reporting/
 pipeline/evaluation/ pipeline/training/
-pipeline/monitoring/
+pipeline/monitoring/ pipeline/inference/
 pipeline/conversion/
 pipeline/scoring/
 pipeline/detection/

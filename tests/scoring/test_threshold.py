@@ -11,7 +11,7 @@ from torch import nn
 
 from pipeline import load
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre, Sample
-from pipeline.application.detector import SHIPPED, Detector
+from pipeline.inference.detector import SHIPPED, Detector
 from pipeline.data.packed.split import PackedSplit, TargetSplit
 from pipeline.data.preparation.prepare import pack
 from pipeline.errors import CheckpointError

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -248,12 +249,15 @@ def tokenizer(config: BackboneParams) -> Callable[[list[str]], torch.Tensor]:
     """The tokenizer of an open_clip model. CLIP's ships with open_clip; SigLIP's lies beside its weights at the hub."""
     folder = _tokenizer_folder(config)
     try:
-        return open_clip.get_tokenizer(f"local-dir:{folder}" if folder else config.model)
+        return _tokenizer(f"local-dir:{folder}" if folder else config.model)
     except OSError as error:
         raise BackboneError(
             f"the tokenizer of {config.model} comes from the hub, or from a folder that holds all of the hub's files "
             f"(backbones.NAME.weights in params.yaml): {str(error).splitlines()[0]}"
         ) from None
+
+
+_tokenizer = cache(open_clip.get_tokenizer)  # a quarter of a second for each
 
 
 def _tokenizer_folder(config: BackboneParams) -> Path | None:

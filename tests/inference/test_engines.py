@@ -15,10 +15,10 @@ from safetensors import safe_open
 from skimage import data
 
 from pipeline import load
-from pipeline.application import detector as application
-from pipeline.application import network
-from pipeline.application.detector import SHIPPED
-from pipeline.application.network import Graph
+from pipeline.inference import detector as predictor
+from pipeline.inference import network
+from pipeline.inference.detector import SHIPPED
+from pipeline.inference.network import Graph
 from pipeline.errors import CheckpointError, UserError
 from pipeline.model.checkpoint import load_model, save_model
 from tests.project import PROJECT
@@ -115,7 +115,7 @@ def test_what_only_pytorch_can(change):
 
 
 def test_a_gpu_is_for_pytorch(monkeypatch):
-    monkeypatch.setattr(application, "has_gpu", lambda: True)
+    monkeypatch.setattr(predictor, "has_gpu", lambda: True)
     assert not isinstance(load().model, Graph)
     assert isinstance(load(device="cpu").model, Graph) and isinstance(load(engine="onnx").model, Graph)
     assert not isinstance(load(weights=SHIPPED / "lite_reflection.safetensors").model, Graph)
@@ -167,7 +167,7 @@ def test_the_graph_holds_no_weights_but_says_where_they_lie(task):
 
 
 def test_damaged_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(application, "SHIPPED", tmp_path)
+    monkeypatch.setattr(predictor, "SHIPPED", tmp_path)
     path = tmp_path / "lite_reflection.safetensors"
     with pytest.raises(CheckpointError, match="no checkpoint there"):
         load()

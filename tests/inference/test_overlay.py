@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.application import overlay
-from pipeline.application.detection import Detection
+from pipeline.inference import overlay
+from pipeline.inference.detection import Detection
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 
 GREEN, PINK, ORANGE, DARK = (60, 230, 90), (255, 70, 200), np.array([255, 60, 0]), (15, 15, 15)

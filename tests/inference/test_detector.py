@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from pipeline import load
-from pipeline.application.detection import Detection
-from pipeline.application.detector import SHIPPED, Detector, pixels_of
+from pipeline.inference.detection import Detection
+from pipeline.inference.detector import SHIPPED, Detector, pixels_of
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import CheckpointError, DataError
 from pipeline.model.checkpoint import load_model

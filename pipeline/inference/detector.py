@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
-from pipeline.application.detection import Detection
-from pipeline.application.hub import located
-from pipeline.application.network import Engine, Graph, has_gpu, look, parameters
+from pipeline.inference.detection import Detection
+from pipeline.inference.hub import located
+from pipeline.inference.network import Engine, Graph, has_gpu, look, parameters
 from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_photograph
 from pipeline.detection.axes import find_axes, find_centres
 from pipeline.errors import CheckpointError, DataError, UserError, needs
@@ -142,7 +142,7 @@ def load(
         return Detector(graph, graph.header, graph.weights)
     path = SHIPPED / f"lite_{task}.safetensors" if weights is None else located(weights)
     with needs("'clipsym-pipeline[torch]'"):
-        from pipeline.application.checkpoints import load_any
+        from pipeline.inference.checkpoints import load_any
 
         model, record = load_any(path, task, device, precision, prompts)
     return Detector(model, record, path)

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipeline.application import detector as application
-from pipeline.application.detection import Detection
-from pipeline.application.detector import Detector
+from pipeline.inference import detector as predictor
+from pipeline.inference.detection import Detection
+from pipeline.inference.detector import Detector
 from pipeline.cli import main
 from pipeline.detection.axes import DetectedAxis, find_centres
 from tests.model.test_checkpoint import saved, tiny
@@ -70,7 +70,7 @@ def test_a_centre_in_a_large_map(x, y):
 @pytest.mark.parametrize("task", ["reflection", "rotation"])
 def test_the_command_asks_for_what_it_was_told(record, tmp_path, monkeypatch, task):
     """Two lines, one above the threshold that is given, both above that of the model."""
-    asked, signature = [], inspect.signature(application.load)
+    asked, signature = [], inspect.signature(predictor.load)
 
     def load(*args, **named):
         bound = signature.bind(*args, **named)
@@ -78,7 +78,7 @@ def test_the_command_asks_for_what_it_was_told(record, tmp_path, monkeypatch, ta
         asked.append({key: bound.arguments[key] for key in ("task", "weights", "device", "precision")})
         return Detector(Grey(), replace(record, task=bound.arguments["task"], detection_threshold=0.1))
 
-    monkeypatch.setattr(application, "load", load)
+    monkeypatch.setattr(predictor, "load", load)
     values = np.zeros((SIZE, SIZE))
     values[8:56, 20:23], values[8:56, 44:47] = 200, 80
     Image.fromarray(grey(values)).save(tmp_path / "a.png")

@@ -17,7 +17,7 @@ from pipeline.params.choices import Precision, Task
 def load_any(
     path: Path, task: Task, device: str | torch.device | None, precision: Precision, prompts: Sequence[str] | None
 ) -> tuple[CLIPSym, ModelRecord]:
-    """The model of a file, on its device, and its record; see `pipeline.application.detector.load`.
+    """The model of a file, on its device, and its record; see `pipeline.inference.detector.load`.
 
     Raises CheckpointError, also where it is of another task.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pipeline.application.overlay import drawn
+from pipeline.inference.overlay import drawn
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import needs
 from pipeline.params.choices import Task

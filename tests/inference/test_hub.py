@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.application.hub import located
+from pipeline.inference.hub import located
 from pipeline.errors import CheckpointError, PackageError
 
 LOCATE = """
 import sys, time
-from pipeline.application.hub import located
+from pipeline.inference.hub import located
 from pipeline.errors import UserError
 time.sleep = lambda seconds: None  # huggingface_hub asks six times, within 23 seconds
 try:
