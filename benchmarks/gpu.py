@@ -26,9 +26,9 @@ from safetensors.torch import load_file
 
 from benchmarks.timing import multiply_adds, repeat, seconds, shown
 from benchmarks.work import Pair, images, paper, photographs, random_model, training_step
-from pipeline.inference.detector import Detector, load
 from pipeline.data.packed.split import PackedSplit
 from pipeline.data.preparation.prepare import pack
+from pipeline.inference.detector import Detector, load
 from pipeline.training.loop import train
 from stages.command import run_stage
 

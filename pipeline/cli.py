@@ -168,11 +168,11 @@ def _detect(options: argparse.Namespace) -> int:
 
     A signal is obeyed when the batch under way is written.
     """
-    from pipeline.inference.detector import load, pixels_of  # here and below: --help need not wait for it
     from pipeline.application.files import FORMATS, results
     from pipeline.application.progress import Progress
     from pipeline.application.records import FORMS
     from pipeline.application.selection import select
+    from pipeline.inference.detector import load, pixels_of  # here and below: --help need not wait for it
     from pipeline.runtime.ahead import ahead
     from pipeline.runtime.process import stop_request
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.inference.detector import Detector, load, parse_view
 from pipeline.data.synthesis.synthetic import read_photographs
+from pipeline.inference.detector import Detector, load, parse_view
 from pipeline.params import load_params
 from pipeline.params.project import located
 from pipeline.runtime.files import write_text

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.inference.detector import SHIPPED, Detector, parse_view
 from pipeline.conversion.graph import STRIDE, any_size, graph_beside
 from pipeline.conversion.portable import portable
 from pipeline.data.packed.split import packed_splits
 from pipeline.errors import UserError
+from pipeline.inference.detector import SHIPPED, Detector, parse_view
 from pipeline.model.checkpoint import ModelRecord, load_model, save_model
 from pipeline.model.clipsym import CLIPSym
 from pipeline.runtime.files import atomic_file

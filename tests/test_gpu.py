@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 import pipeline
 from benchmarks import plain
-from pipeline.inference.detector import load
 from pipeline.errors import Interrupted
+from pipeline.inference.detector import load
 from pipeline.model.clipsym import Decoder
 from pipeline.training.loop import train
 from pipeline.training.state import TrainingState

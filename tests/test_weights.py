@@ -10,10 +10,10 @@ from PIL import Image
 from skimage import data
 
 from pipeline import load
-from pipeline.inference.detector import Detector, parse_view
-from pipeline.inference.network import Graph
 from pipeline.data.formats.labelme import own
 from pipeline.errors import CheckpointError, UserError
+from pipeline.inference.detector import Detector, parse_view
+from pipeline.inference.network import Graph
 from pipeline.model.checkpoint import load_model, save_model
 from stages import label, ship, synthesize, weights
 from tests.project import PROJECT

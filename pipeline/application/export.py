@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from pipeline.inference.detector import Detector
-from pipeline.inference.network import Graph
 from pipeline.conversion.graph import HeatMap, any_size, graph
 from pipeline.conversion.portable import plain, portable
 from pipeline.errors import CheckpointError, needs
+from pipeline.inference.detector import Detector
+from pipeline.inference.network import Graph
 from pipeline.model.checkpoint import ModelRecord, load_model, save_model
 from pipeline.model.clipsym import CLIPSym
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
-from pipeline.inference.detection import Detection
 from pipeline.data.formats.labelme import shapes as labelme
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import DataError
+from pipeline.inference.detection import Detection
 
 
 def annotate(path: Path, image: Path, detections: Sequence[Detection]) -> None:

@@ -13,8 +13,6 @@ from pathlib import Path
 from PIL import Image
 from starlette.middleware import Middleware
 
-from pipeline.inference.detection import Detection
-from pipeline.inference.detector import shipped
 from pipeline.application.server import (
     HOST,
     LARGEST_UPLOAD,
@@ -25,6 +23,8 @@ from pipeline.application.server import (
     private_folder,
 )
 from pipeline.errors import DataError
+from pipeline.inference.detection import Detection
+from pipeline.inference.detector import shipped
 
 logger = logging.getLogger(__name__)
 

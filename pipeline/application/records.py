@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.inference.detection import Detection
     from pipeline.detection.axes import DetectedAxis, DetectedCentre
+    from pipeline.inference.detection import Detection
 
 FIELDS = ("image", "task", "kind", "x1", "y1", "x2", "y2", "x", "y", "fold", "score")
 NOTHING = "nothing"  # the kind of the only row of an image in which a task found nothing

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pipeline.inference.overlay import drawn
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import needs
+from pipeline.inference.overlay import drawn
 from pipeline.params.choices import Task
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
-from pipeline.inference.detection import Detection
-from pipeline.inference.hub import located
-from pipeline.inference.network import Engine, Graph, has_gpu, look, parameters
 from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_photograph
 from pipeline.detection.axes import find_axes, find_centres
 from pipeline.errors import CheckpointError, DataError, UserError, needs
 from pipeline.geometry import Letterbox
+from pipeline.inference.detection import Detection
+from pipeline.inference.hub import located
+from pipeline.inference.network import Engine, Graph, has_gpu, look, parameters
 from pipeline.model.header import Header
 from pipeline.params.choices import Precision, Task
 from pipeline.runtime.ahead import ahead

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from pipeline.inference.detection import Detection
     from pipeline.detection.axes import DetectedAxis, DetectedCentre
+    from pipeline.inference.detection import Detection
 
 AXIS, CENTRE, RIM, HEAT = (60, 230, 90), (255, 70, 200), (15, 15, 15), (255, 60, 0)  # green, pink, black, orange
 FLOOR = 0.25  # heat that leaves the picture as it is: away from symmetries a model answers 0.05 to 0.2

@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
-from pipeline.inference.detector import SHIPPED, load
 from pipeline.application.export import Format, export
 from pipeline.errors import CheckpointError
+from pipeline.inference.detector import SHIPPED, load
 from tests.model.test_checkpoint import saved, small_lite, tiny
 from tests.project import PROJECT
 

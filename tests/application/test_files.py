@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.inference import detector as predictor
-from pipeline.inference.detection import Detection
 from pipeline.application.files import LONGEST_JPEG, lines_name, results
 from pipeline.application.selection import select
 from pipeline.cli import main
 from pipeline.detection.axes import DetectedAxis
 from pipeline.errors import DataError
+from pipeline.inference import detector as predictor
+from pipeline.inference.detection import Detection
 
 LINES = lines_name("jsonl")
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
-from pipeline.inference.detection import Detection
 from pipeline.application.labelme import annotate
 from pipeline.data.download.own import bring
 from pipeline.data.formats.labelme import own
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import DataError
+from pipeline.inference.detection import Detection
 from pipeline.params import load_params
 from tests.project import PROJECT
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.inference.detection import Detection
 from pipeline.application.records import FORMS, csv_rows, json_line, table
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.inference.detection import Detection
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)
 AXES = Detection(

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPModel
 
 from pipeline import cli
-from pipeline.inference.detector import load
 from pipeline.conversion import released
 from pipeline.conversion.released import load_released, released_params
 from pipeline.errors import CheckpointError
+from pipeline.inference.detector import load
 from pipeline.model.checkpoint import load_model, save_model
 from pipeline.model.equivariant import equivariant_upsampler
 from pipeline.params import load_params

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from pipeline import load
-from pipeline.inference.detection import Detection
-from pipeline.inference.detector import SHIPPED, Detector, pixels_of
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.errors import CheckpointError, DataError
+from pipeline.inference.detection import Detection
+from pipeline.inference.detector import SHIPPED, Detector, pixels_of
 from pipeline.model.checkpoint import load_model
 from pipeline.model.kernels import line_matrix, spreading_kernel
 from tests.model.test_checkpoint import saved, small_lite, tiny

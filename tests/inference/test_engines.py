@@ -15,11 +15,11 @@ from safetensors import safe_open
 from skimage import data
 
 from pipeline import load
+from pipeline.errors import CheckpointError, UserError
 from pipeline.inference import detector as predictor
 from pipeline.inference import network
 from pipeline.inference.detector import SHIPPED
 from pipeline.inference.network import Graph
-from pipeline.errors import CheckpointError, UserError
 from pipeline.model.checkpoint import load_model, save_model
 from tests.project import PROJECT
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.inference.hub import located
 from pipeline.errors import CheckpointError, PackageError
+from pipeline.inference.hub import located
 
 LOCATE = """
 import sys, time

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.detection.axes import DetectedAxis, DetectedCentre
 from pipeline.inference import overlay
 from pipeline.inference.detection import Detection
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
 
 GREEN, PINK, ORANGE, DARK = (60, 230, 90), (255, 70, 200), np.array([255, 60, 0]), (15, 15, 15)
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from pipeline.cli import main
+from pipeline.detection.axes import DetectedAxis, find_centres
 from pipeline.inference import detector as predictor
 from pipeline.inference.detection import Detection
 from pipeline.inference.detector import Detector
-from pipeline.cli import main
-from pipeline.detection.axes import DetectedAxis, find_centres
 from tests.model.test_checkpoint import saved, tiny
 
 SIZE = 64

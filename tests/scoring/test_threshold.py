@@ -11,10 +11,10 @@ from torch import nn
 
 from pipeline import load
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre, Sample
-from pipeline.inference.detector import SHIPPED, Detector
 from pipeline.data.packed.split import PackedSplit, TargetSplit
 from pipeline.data.preparation.prepare import pack
 from pipeline.errors import CheckpointError
+from pipeline.inference.detector import SHIPPED, Detector
 from pipeline.model.checkpoint import load_model, load_record, save_model
 from pipeline.scoring import threshold as calibration
 from pipeline.scoring.threshold import best_detection_threshold, best_threshold, detection_threshold, ground_truth
