@@ -50,7 +50,8 @@ def _lie_learn() -> Iterator[None]:
 with _lie_learn(), needs(INSTALL), warnings.catch_warnings():
     # Without py3nj escnn computes SO(3) coefficients numerically.
     warnings.filterwarnings("ignore", message="`py3nj` package not found")
-    warnings.filterwarnings("ignore", category=SyntaxWarning)  # backslashes in its docstrings, when it is compiled
+    for category in (SyntaxWarning, DeprecationWarning):  # backslashes in its docstrings, when it is compiled; Python
+        warnings.filterwarnings("ignore", category=category, message="invalid escape")  # before 3.12 says the latter
     from escnn import gspaces, nn
     from escnn.group import _numerical
 
