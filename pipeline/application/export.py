@@ -55,8 +55,8 @@ def export(detector: Detector, form: Format, path: Path) -> str:
 
 def _for_pytorch(detector: Detector) -> tuple[CLIPSym, ModelRecord]:
     """The model and its record, loaded anew where ONNX Runtime runs it."""
-    if isinstance(detector.model, Graph):
-        return load_model(detector.model.weights)
+    if isinstance(detector.network, Graph):
+        return load_model(detector.network.weights)
     return detector.model, cast(ModelRecord, detector.record)
 
 

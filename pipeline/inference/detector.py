@@ -10,7 +10,7 @@ Coordinates: x right, y down, in pixels of the image as it is seen (turned as it
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -43,23 +43,34 @@ ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
 class Detector:
     """A model that looks at images of any size. May be called from several threads at once.
 
-    `source`: the file that it was read from, if any.
+    `network`: what looks at images, by one of the engines. `source`: the file that it was read from, if any.
     """
 
-    def __init__(self, model: "CLIPSym | Graph", record: "ModelRecord | Header", source: Path | None = None) -> None:
-        self.model, self.record, self.source = model, record, source
+    def __init__(self, network: "CLIPSym | Graph", record: "ModelRecord | Header", source: Path | None = None) -> None:
+        self.network, self.record, self.source = network, record, source
         self.task, self.size = record.task, record.input_size
         self.views = record.views or ((self.size, False), (self.size, True))
         known = record.detection_threshold
         self.threshold = UNKNOWN_THRESHOLD if known is None else known
 
+    @cached_property
+    def model(self) -> "CLIPSym":
+        """The model as a module of PyTorch. With the engine onnx a copy, read when it is first asked for: what is
+        changed in it changes no heat map."""
+        if not isinstance(self.network, Graph):
+            return self.network
+        with needs("'clipsym-pipeline[torch]'"):
+            from pipeline.model.checkpoint import load_model
+
+        return load_model(self.network.weights)[0]
+
     def info(self) -> dict:
         """What the model is: plain numbers and lists."""
         entries = self.record.entries
         return {
-            "task": self.task, "engine": "onnx" if isinstance(self.model, Graph) else "torch",
+            "task": self.task, "engine": "onnx" if isinstance(self.network, Graph) else "torch",
             "backbone": entries["backbone"], "towers": entries["towers"], "input_size": self.size, "views": self.views,
-            "parameters": parameters(self.model), "decoder": entries["decoder"], "prompts": entries["prompts"],
+            "parameters": parameters(self.network), "decoder": entries["decoder"], "prompts": entries["prompts"],
             "prompt_kind": entries["prompt_kind"], "precision": entries["precision"], "threshold": self.threshold,
             "threshold_known": self.record.detection_threshold is not None,
             "validation_f1": entries["validation_f1"], "epoch": entries["epoch"], "portable": entries["portable"],
@@ -97,13 +108,13 @@ class Detector:
             squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
             flips = [mirrored for of, mirrored in self.views if of == size]
             seen = [
-                look(self.model, squares[:, :, ::-1])[:, :, ::-1] if flip else look(self.model, squares)
+                look(self.network, squares[:, :, ::-1])[:, :, ::-1] if flip else look(self.network, squares)
                 for flip in flips
             ]
             for box, heat_map, total in zip(boxes, np.sum(seen, axis=0) / len(self.views), totals):
                 box.add_native(heat_map, total)
         if not all(np.isfinite(total).all() for total in totals):
-            raise CheckpointError(f"the model's heat map is not finite in {self.model.precision}; fp32 has more room")
+            raise CheckpointError(f"the model's heat map is not finite in {self.network.precision}; fp32 has more room")
         return totals
 
     def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:

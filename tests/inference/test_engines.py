@@ -47,7 +47,7 @@ def test_heat_maps_are_those_of_pytorch(engines, shape):
 
 def test_what_is_found_and_said_is_the_same(engines):
     ours, theirs = engines
-    assert isinstance(ours.model, Graph) and not isinstance(theirs.model, Graph)
+    assert isinstance(ours.network, Graph) and not isinstance(theirs.network, Graph)
     one, other = (detector.detect(data.rocket(), 0.1) for detector in engines)
     places = [np.array([*found.axes, *(centre[:3] for centre in found.centres)]) for found in (one, other)]
     assert len(places[0]) and one.score == pytest.approx(other.score, abs=1e-4)
@@ -55,6 +55,13 @@ def test_what_is_found_and_said_is_the_same(engines):
     assert ours.info() | {"engine": ""} == theirs.info() | {"engine": ""}
     assert (ours.info()["engine"], theirs.info()["engine"]) == ("onnx", "torch")
     assert ours.info()["parameters"] > 3e6
+
+
+def test_the_module_of_pytorch_is_there_for_both(engines):
+    ours, theirs = (detector.model for detector in engines)
+    assert ours.image_tower is not theirs.image_tower and ours.state_dict().keys() == theirs.state_dict().keys()
+    assert all(np.array_equal(ours.state_dict()[name], value) for name, value in theirs.state_dict().items())
+    assert engines[0].model is ours and engines[1].model is engines[1].network
 
 
 def test_batches_threads_and_copies(engines, tmp_path):
@@ -116,9 +123,9 @@ def test_what_only_pytorch_can(change):
 
 def test_a_gpu_is_for_pytorch(monkeypatch):
     monkeypatch.setattr(predictor, "has_gpu", lambda: True)
-    assert not isinstance(load().model, Graph)
-    assert isinstance(load(device="cpu").model, Graph) and isinstance(load(engine="onnx").model, Graph)
-    assert not isinstance(load(weights=SHIPPED / "lite_reflection.safetensors").model, Graph)
+    assert not isinstance(load().network, Graph)
+    assert isinstance(load(device="cpu").network, Graph) and isinstance(load(engine="onnx").network, Graph)
+    assert not isinstance(load(weights=SHIPPED / "lite_reflection.safetensors").network, Graph)
 
 
 def test_the_driver_says_whether_there_is_a_gpu(monkeypatch):
