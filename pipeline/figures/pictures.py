@@ -91,7 +91,7 @@ def save_curve(curve: pd.DataFrame, path: Path, title: str) -> None:
     for level in np.arange(0.1, 1, 0.1):
         precision = level * recall / np.where(2 * recall > level, 2 * recall - level, np.nan)
         axes.plot(recall, precision, color="0.85", linewidth=0.8)
-        axes.annotate(f"{level:.1f}", (0.985, level / (2 - level)), color="0.6", fontsize=7, ha="right")
+        axes.annotate(f"{level:.1f}", (0.985, float(level / (2 - level))), color="0.6", fontsize=7, ha="right")
     best = curve.loc[curve["f1"].idxmax()]
     predicted = curve[curve["precision"] > 0]
     axes.plot(predicted["recall"], predicted["precision"], color="tab:blue")

@@ -123,7 +123,7 @@ def _frame(rng: Generator, symmetry: Symmetry, place: Place, upright: float, dis
     slant, angle = np.eye(3), rng.uniform(0, 180)
     if symmetry == MIRROR:
         rest = (1 - upright) / 3
-        angle = rng.choice([rng.normal(90, 4), rng.normal(0, 4), angle], p=[upright, rest, 2 * rest])
+        angle = float(rng.choice([rng.normal(90, 4), rng.normal(0, 4), angle], p=[upright, rest, 2 * rest]))
     if symmetry.fold == 0:
         angle = rng.uniform(-45, 45)
         slant[1, 1] = rng.choice([1, rng.uniform(0.6, 1)])  # a circle seen aslant: an ellipse
