@@ -1,8 +1,9 @@
 """How sharp the tests are: `python -m tests.faults [FAULT...]` plants single faults and says which test catches each.
 
 The faults are in tests/planted/: `fault`, its name; `in`, the file or folder that holds the text `old`, once or as
-often as `times` says, which becomes `new`; `tests`, the files under tests/ that are to fail. Each is planted in a copy
-of the working tree. Faults are named in part, or by their YAML file. Without any fault the same tests must pass.
+often as `times` says, which becomes `new`; `tests`, what under tests/ is to fail: files, folders, or FILE::TEST.
+Each is planted in a copy of the working tree. Faults are named in part, or by their YAML file. Without any fault the
+same tests must pass.
 
 Exit code 1 when they do not, when a fault cannot be planted, or when more survive than `--survive` allows.
 """
@@ -71,10 +72,18 @@ def planted(fault: dict, root: Path, write: bool = False) -> str:
     count = sum(text.count(fault["old"]) for text in texts.values())
     if count != times:
         return f"cannot be planted: {fault['in']} holds the old text {count} times, not {times}"
+    if gone := [name for name in fault["tests"] if not is_there(root / "tests", *name.split("::"))]:
+        return f"cannot be tested: no tests/{gone[0]}"
     for path, text in texts.items():
         if write and fault["old"] in text:
             path.write_text(text.replace(fault["old"], fault["new"]))
     return ""
+
+
+def is_there(folder: Path, name: str, test: str = "") -> bool:
+    """Whether the folder has such a file or folder, with this test if one is named."""
+    path = folder / name
+    return f"def {test}(" in path.read_text() if test and path.is_file() else path.exists() and not test
 
 
 def tested(faults: list[dict], jobs: int) -> Iterator[tuple[dict, int, str]]:
