@@ -399,8 +399,11 @@ def test_zip64_of_several_disks(tmp_path, folder, encrypted):
     content = bytearray(path.read_bytes())
     content[content.rfind(b"PK\6\7") + 16] = 2
     path.write_bytes(content)
-    said = assert_fails(path, folder, password=PASSWORD)
-    assert "multiple disks" in said or "one part of several" in said  # newer Pythons take it for no zip at all
+    try:  # newer Pythons take it for no zip at all
+        expected = "multiple disks" if zipfile.is_zipfile(path) else "a .zip that is cut off, or one part of several"
+    except zipfile.BadZipFile as error:
+        expected = str(error)
+    assert len(expected) > 9 and expected in assert_fails(path, folder, password=PASSWORD)
 
 
 # Passwords
