@@ -34,8 +34,15 @@ def label_file():
     with pytest.MonkeyPatch.context() as patch:
         for name, module in modules.items():
             patch.setitem(sys.modules, name, module)
+        # labelme 6.3.1 sets it to None when it is imported, for the whole process: put back at the end.
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
         from labelme import LabelFile
     return LabelFile
+
+
+def test_labelme_leaves_no_trace_in_pillow(label_file):
+    """Tests of other files that run in this process count on it."""
+    assert Image.MAX_IMAGE_PIXELS == 1024**3 // 4 // 3
 
 
 def found(axes=AXES, centres=CENTRES, height=30, width=40):
