@@ -46,6 +46,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         patch.delenv("DVC_ROOT", raising=False)
+        patch.setenv("DVC_NO_ANALYTICS", "1")  # else each `dvc` starts a second process and leaves a temporary file
         patch.setenv("OMP_NUM_THREADS", "1")  # of processes that tests start, as of this one
         yield folder
 
