@@ -194,20 +194,19 @@ def _stretch(heights: np.ndarray) -> tuple[float, float] | None:
     return None if gains[end] <= 0 or end - start + 1 < SHORTEST else (float(start), float(end))
 
 
-def _ridges_beside(padded: np.ndarray, line: _Line) -> tuple[np.ndarray, np.ndarray]:
+def _ridges_beside(padded: np.ndarray, line: _Line, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[along, offset]: the ridges along a line, which is the middle one, and those beside it; their offsets."""
     reach = BESIDE + max(REACHES)
     offsets = round(line.offset) + np.arange(-reach, reach + 1)
-    points = on_line(line.theta, np.arange(SIDE)[:, None], offsets)
+    points = on_line(line.theta, along[:, None], offsets)
     return _ridges(values_at(padded, *points)), offsets[max(REACHES) : -max(REACHES)]
 
 
 def _fitted(padded: np.ndarray, line: _Line) -> _Line:
     """The stretch of the straight line through the middle of the ridge beneath it, by least squares, twice over."""
     for _ in range(2):
-        ridges, offsets = _ridges_beside(padded, line)
-        first, end = max(0, round(line.start)), min(SIDE, round(line.end) + 1)
-        heights, along = ridges[first:end], np.arange(first, end)
+        along = np.arange(round(line.start), round(line.end) + 1)  # a fit may turn it out of what lines are looked for
+        heights, offsets = _ridges_beside(padded, line, along)
         mass = heights.sum(1)
         across = heights @ offsets / np.maximum(mass, 1e-6)
         mass += 1e-9  # so that a line without a ridge has a fit, too
@@ -216,7 +215,7 @@ def _fitted(padded: np.ndarray, line: _Line) -> _Line:
         middle = along.mean()
         x, y = replace(line, offset=float(place + slope * (middle - heaviest))).points(float(middle))
         line = _Line.through(x, y, line.theta + math.atan(slope), line.end - line.start)
-    stretch = _stretch(_ridges_beside(padded, line)[0][:, BESIDE])
+    stretch = _stretch(_ridges_beside(padded, line, np.arange(SIDE))[0][:, BESIDE])
     return line if stretch is None else replace(line, start=stretch[0], end=stretch[1])
 
 

@@ -75,7 +75,7 @@ def taps_at(x: np.ndarray, y: np.ndarray) -> Taps:
     top *= WIDTH
     top += left
     top += MARGIN * (WIDTH + 1)
-    return top.astype(np.int32), right, lower
+    return top.astype(np.intp), right, lower  # what `take` needs: it would convert others at each call
 
 
 def interpolate(padded: np.ndarray, taps: Taps, out: np.ndarray | None = None) -> np.ndarray:

@@ -72,6 +72,26 @@ def test_several_axes(truth):
         assert min(distance(axis, line) for axis in found) < 4
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("short", "width"),
+    [
+        (segment(188, 178, 15, 19), 2),
+        (segment(184, 3, 130, 23), 4),
+        (segment(7, 179, 135, 15), 3),
+        (segment(8, 189, 160, 27), 3),
+        (segment(37, 182, 125, 27), 4),
+    ],
+)
+def test_short_ridges_at_the_edge(short, width):
+    """Their fit turns them out of the square; the long one must be found all the same."""
+    long = segment(96, 96, 80, 120)
+    found = find_axes(strokes(short, long, shape=(192, 192), width=width))
+    assert min(distance(axis, long) for axis in found) < 3
+    assert np.isfinite([tuple(axis) for axis in found]).all()
+    assert all(-1 <= axis.x1 <= 192 and -1 <= axis.y1 <= 192 for axis in found)
+
+
 def test_the_best_comes_first():
     weak, strong = segment(80, 120, 90, 150), segment(240, 120, 90, 150)
     heat_map = np.maximum(strokes(weak, value=0.4), strokes(strong, value=0.9))
