@@ -172,7 +172,7 @@ def _detect(options: argparse.Namespace) -> int:
     from pipeline.application.progress import Progress
     from pipeline.application.records import FORMS
     from pipeline.application.selection import select
-    from pipeline.inference.detector import load, pixels_of  # here and below: --help need not wait for it
+    from pipeline.inference.detector import load, prepare  # here and below: --help need not wait for it
     from pipeline.runtime.ahead import ahead
     from pipeline.runtime.process import stop_request
 
@@ -186,7 +186,7 @@ def _detect(options: argparse.Namespace) -> int:
     def readable() -> Iterator[tuple[Path, object]]:
         for path in names:
             try:
-                yield path, pixels_of(path)
+                yield path, prepare(path, {size for detector in detectors for size, _ in detector.views})
             except DataError as error:
                 progress.skip(error)
                 progress.bar.update()
@@ -205,8 +205,8 @@ def _detect(options: argparse.Namespace) -> int:
     with progress.bar, folder as out, stop_request() as request:
         progress.say(header)
         for batch in _batches(ahead(readable(), options.batch), options.batch):
-            pixels = [pixels for _, pixels in batch]
-            found = [list(detector.stream(pixels, options.batch, options.threshold)) for detector in detectors]
+            images = [image for _, image in batch]
+            found = [list(detector.stream(images, options.batch, options.threshold)) for detector in detectors]
             for (path, _), *detections in zip(batch, *found):
                 if out:
                     out.add(path, names[path], detections)

@@ -88,7 +88,9 @@ class Letterbox:
         top, bottom, left, right = self.region
         crop = heat_map[top:bottom, left:right]
         column, right_weight = _aligned(crop.shape[1], self.width)
-        wide = crop[:, column] * (1 - right_weight) + crop[:, np.minimum(column + 1, crop.shape[1] - 1)] * right_weight
+        right_column = np.minimum(column + 1, crop.shape[1] - 1)
+        # Not crop[:, column], whose rows do not lie one after the other: what follows takes them whole.
+        wide = crop.take(column, axis=1) * (1 - right_weight) + crop.take(right_column, axis=1) * right_weight
         row, lower_weight = _aligned(len(crop), self.height)
         below = np.minimum(row + 1, len(crop) - 1)
         for first in range(0, self.height, ROWS):  # blocks stay in a processor's cache

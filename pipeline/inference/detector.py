@@ -10,6 +10,7 @@ Coordinates: x right, y down, in pixels of the image as it is seen (turned as it
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
@@ -38,6 +39,18 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).parents[1] / "weights"  # lite_TASK.safetensors
 UNKNOWN_THRESHOLD = 0.5  # for checkpoints of before a detection threshold was stored, and short runs' of the ablation
 ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image, uint8 RGB [H, W, 3], and what networks look at: by its size S, letterboxed, uint8 RGB [S, S, 3]."""
+
+    pixels: np.ndarray
+    squares: dict[int, np.ndarray]
+
+    def box(self, size: int) -> Letterbox:
+        """How the image lies in a square."""
+        return Letterbox(self.pixels.shape[0], self.pixels.shape[1], size)
 
 
 class Detector:
@@ -85,44 +98,48 @@ class Detector:
         `threshold`: the least score of an axis or centre, 0..1; by default the best on the validation images. Raises
         DataError for what is not an image.
         """
-        pixels = pixels_of(image)
-        return self._found(pixels, self.heat_maps([pixels])[0], self.threshold if threshold is None else threshold)
+        (found,) = self._found([self._prepared(image)], threshold)
+        return found
 
     def stream(
         self, images: Iterable[ImageLike], batch: int = 1, threshold: float | None = None
     ) -> Iterator[Detection]:
         """Look at many images, `batch` at a time; the results come in their order.
 
-        A thread decodes the next `batch` meanwhile, and no more: the memory does not grow with their number.
+        A thread prepares the next `batch` meanwhile, and no more: the memory does not grow with their number.
         """
-        decoded = ahead((pixels_of(image) for image in images), batch)
-        while some := list(islice(decoded, batch)):
-            for pixels, heatmap in zip(some, self.heat_maps(some)):
-                yield self._found(pixels, heatmap, self.threshold if threshold is None else threshold)
+        prepared = ahead((self._prepared(image) for image in images), batch)
+        while some := list(islice(prepared, batch)):
+            yield from self._found(some, threshold)
 
-    def heat_maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """float32 [H, W] in 0..1 of each image, uint8 RGB [H, W, 3]: the mean over the views."""
-        totals = [np.zeros(image.shape[:2], np.float32) for image in images]
+    def heat_maps(self, images: Sequence[ImageLike | Prepared]) -> list[np.ndarray]:
+        """float32 [H, W] in 0..1 of each image: the mean over the views."""
+        some = [self._prepared(image) for image in images]
+        totals = [np.zeros(one.pixels.shape[:2], np.float32) for one in some]
         for size in dict.fromkeys(size for size, _ in self.views):
-            boxes = [Letterbox(image.shape[0], image.shape[1], size) for image in images]
-            squares = np.stack([box.placed(_shrunk(image, box)) for box, image in zip(boxes, images)])
+            squares = np.stack([one.squares[size] for one in some])
             flips = [mirrored for of, mirrored in self.views if of == size]
             seen = [
                 look(self.network, squares[:, :, ::-1])[:, :, ::-1] if flip else look(self.network, squares)
                 for flip in flips
             ]
-            for box, heat_map, total in zip(boxes, np.sum(seen, axis=0) / len(self.views), totals):
-                box.add_native(heat_map, total)
+            for one, heat_map, total in zip(some, np.sum(seen, axis=0) / len(self.views), totals):
+                one.box(size).add_native(heat_map, total)
         if not all(np.isfinite(total).all() for total in totals):
             raise CheckpointError(f"the model's heat map is not finite in {self.network.precision}; fp32 has more room")
         return totals
 
-    def _found(self, pixels: np.ndarray, heatmap: np.ndarray, threshold: float) -> Detection:
-        axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
-        centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
-        heatmap.setflags(write=False)
-        score = max([*(axis.score for axis in axes), *(centre.score for centre in centres)], default=0.0)
-        return Detection(self.task, heatmap, axes, centres, score, 0.0, pixels).above(threshold)
+    def _prepared(self, image: ImageLike | Prepared) -> Prepared:
+        return prepare(image, {size for size, _ in self.views})
+
+    def _found(self, some: Sequence[Prepared], threshold: float | None) -> Iterator[Detection]:
+        for one, heatmap in zip(some, self.heat_maps(some)):
+            axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
+            centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
+            heatmap.setflags(write=False)
+            score = max([*(axis.score for axis in axes), *(centre.score for centre in centres)], default=0.0)
+            found = Detection(self.task, heatmap, axes, centres, score, 0.0, one.pixels)
+            yield found.above(self.threshold if threshold is None else threshold)
 
 
 def load(
@@ -170,6 +187,17 @@ def detect(image: ImageLike, task: Task = "reflection", threshold: float | None 
     return shipped(task).detect(image, threshold)
 
 
+def prepare(image: ImageLike | Prepared, sizes: Iterable[int]) -> Prepared:
+    """Decode an image, see `Detector.detect`, and letterbox it; what was prepared already is kept."""
+    prepared = image if isinstance(image, Prepared) else Prepared(pixels_of(image), {})
+    if missing := set(sizes) - set(prepared.squares):
+        whole = Image.fromarray(prepared.pixels)
+        for size in missing:
+            box = prepared.box(size)
+            prepared.squares[size] = box.placed(_shrunk(whole, *box.content))
+    return prepared
+
+
 def pixels_of(image: ImageLike) -> np.ndarray:
     """uint8 RGB [H, W, 3], read-only, as the image wants to be seen. Raises DataError for what is not an image."""
     if isinstance(image, (str, Path)):
@@ -191,7 +219,6 @@ def parse_view(text: str) -> tuple[int, bool]:
     return int(size), bool(how)
 
 
-def _shrunk(image: np.ndarray, box: Letterbox) -> np.ndarray:
-    """uint8 [*box.content, 3], with anti-aliasing: camera pictures are ten times as large as the model's input."""
-    height, width = box.content
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+def _shrunk(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """uint8 [height, width, 3], with anti-aliasing: camera pictures are ten times as large as the model's input."""
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

@@ -197,8 +197,15 @@ def test_damaged_files(tmp_path, monkeypatch):
         load()
 
 
-def test_pictures_are_decoded_while_others_are_looked_at_and_no_more_than_a_batch_ahead():
-    taken, detector = [], load(device="cpu")
+def test_pictures_are_prepared_while_others_are_looked_at_and_no_more_than_a_batch_ahead(monkeypatch):
+    taken, detector, shrunk = [], load(device="cpu"), predictor._shrunk
+    shrinking = []
+
+    def recorded(*of):
+        shrinking.append(threading.current_thread() is threading.main_thread())
+        return shrunk(*of)
+
+    monkeypatch.setattr(predictor, "_shrunk", recorded)
 
     def images():
         for n in range(9):
@@ -209,5 +216,6 @@ def test_pictures_are_decoded_while_others_are_looked_at_and_no_more_than_a_batc
     for n, _ in zip(range(4), stream):
         assert len(taken) <= 2 * (n // 2 + 2)
     assert not any(main for _, main in taken)
+    assert shrinking and not any(shrinking)
     stream.close()
     assert len(taken) < 9
