@@ -173,8 +173,9 @@ def distributions_of_modules():
     know packages that do not list theirs in top_level.txt."""
     places = defaultdict(set)
     for installed in distributions():
-        for file in installed.files or ():
-            places[file.parts[0].partition(".")[0]].add(installed.name)
+        name, tops = installed.name, {file.parts[0].partition(".")[0] for file in installed.files or ()}
+        for top in tops:
+            places[top].add(name)
     return dict(places)
 
 
