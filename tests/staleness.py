@@ -63,7 +63,7 @@ CHANGES: dict[str, Change] = {
     "`TEST_SETS`": comment("pipeline/scoring/sets.py"),
     "`short()`": comment("pipeline/evaluation/cells.py"),
     "training": comment("pipeline/training/loop.py"),
-    "model": comment("pipeline/model/decoder.py"),
+    "model": comment("pipeline/model/clipsym.py"),
     "packing": comment("pipeline/data/packed/split.py"),
     "embedded data": comment("pipeline/data/synthesis/embedded.py"),
     "requirements.txt": comment("requirements.txt"),

@@ -1,5 +1,10 @@
-"""The faults of tests/planted/ can all be planted: code that was moved or rewritten takes them with it."""
+"""What is run by hand can be run: code that was moved or rewritten takes the faults of tests/planted/, and the files that
+tests/staleness.py changes, with it."""
 
+import re
+from pathlib import Path
+
+from tests import staleness
 from tests.faults import PROJECT, chosen, planted
 
 
@@ -19,3 +24,9 @@ def test_what_speaks_against_a_fault(tmp_path):
     assert planted(fault | {"tests": ["test_code.py::test_on"]}, tmp_path).endswith("no tests/test_code.py::test_on")
     assert planted(fault | {"old": "two"}, tmp_path).endswith("code.py holds the old text 2 times, not 1")
     assert planted(fault | {"old": "two", "times": 2}, tmp_path) == ""
+
+
+def test_the_files_that_staleness_changes_exist():
+    files = re.findall(r'"((?:pipeline|stages)/[^"*]+\.py)"', Path(staleness.__file__).read_text())
+    assert len(files) > 10
+    assert [file for file in files if not (PROJECT / file).is_file()] == []
