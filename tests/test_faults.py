@@ -1,5 +1,5 @@
-"""What is run by hand can be run: code that was moved or rewritten takes the faults of tests/planted/, and the files that
-tests/staleness.py changes, with it."""
+"""What is run by hand can be run: code that was moved or rewritten takes the faults of tests/planted/ with it, and the
+files that tests/staleness.py changes."""
 
 import re
 from pathlib import Path
