@@ -131,8 +131,8 @@ def _prompts(path: Path | None) -> list[str] | None:
     """The prompts in a file. Raises ParamsError."""
     if path is None:
         return None
-    from pipeline.model.prompts import read_prompts
-
+    with needs("'clipsym-pipeline[torch]'"):
+        from pipeline.model.prompts import read_prompts
     return read_prompts(path, "--prompts")
 
 
@@ -204,9 +204,10 @@ def _detect(options: argparse.Namespace) -> int:
     folder = results(options.out, not options.no_pictures, form) if options.out else nullcontext()
     with progress.bar, folder as out, stop_request() as request:
         progress.say(header)
-        for batch in _batches(ahead(readable(), options.batch), options.batch):
+        at_once = min(options.batch, len(names) or 1)
+        for batch in _batches(ahead(readable(), at_once), at_once):
             images = [image for _, image in batch]
-            found = [list(detector.stream(images, options.batch, options.threshold)) for detector in detectors]
+            found = [list(detector.stream(images, at_once, options.threshold)) for detector in detectors]
             for (path, _), *detections in zip(batch, *found):
                 if out:
                     out.add(path, names[path], detections)

@@ -12,8 +12,9 @@ from pipeline.runtime.files import write_text
 from stages.command import run_stage
 
 RESTORE = """
-params.yaml keeps what `-S` wrote, so that the next run would fail, too. `git diff params.yaml` shows it. Set the key
-again with `-S`, or `git checkout -- params.yaml`, which takes back your own uncommitted changes of the file as well."""
+params.yaml keeps what `-S` wrote, so that the next run would fail, too. Set the key again with `-S`, or take the file
+back from Git with `git show HEAD:./params.yaml > params.yaml`, your own uncommitted changes of it as well. (DVC may
+have told Git that the file is unchanged; then `git status` says nothing, and `git checkout` does nothing.)"""
 
 
 def check() -> None:
@@ -43,8 +44,10 @@ def changed_by_dvc() -> bool:
     """Whether `dvc exp run`, which alone sets this variable, runs in the project itself and params.yaml is changed."""
     if "DVC_EXP_NAME" not in os.environ or project() != Path.cwd():
         return False
-    words = ["git", "diff", "--quiet", "HEAD", "--", "params.yaml"]
-    return subprocess.run(words, stderr=subprocess.DEVNULL).returncode == 1
+    # By content: after a failed experiment Git's index may hold the changed file's size and time, and HEAD's content.
+    words = ["git", "rev-parse", "HEAD:./params.yaml"], ["git", "hash-object", "params.yaml"]
+    committed, present = (subprocess.run(command, capture_output=True).stdout for command in words)
+    return bool(committed) and committed != present
 
 
 if __name__ == "__main__":

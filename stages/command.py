@@ -6,6 +6,7 @@ A stage that a signal stopped exits as shells say it: 130 for SIGINT (Ctrl-C), 1
 
 import sys
 from collections.abc import Callable
+from inspect import signature
 
 from pipeline.errors import Interrupted, UserError, said
 from pipeline.runtime.log import log_shown
@@ -13,6 +14,11 @@ from pipeline.runtime.log import log_shown
 
 def run_stage(stage: Callable[..., None]) -> None:
     """Call the stage with the words of the command line."""
+    try:
+        signature(stage).bind(*sys.argv[1:])
+    except TypeError:
+        names = " ".join(name.upper() for name in signature(stage).parameters)
+        sys.exit(f"usage: python {sys.argv[0]} {names}; DVC calls it so, with `dvc repro`")
     try:
         with log_shown():
             stage(*sys.argv[1:])

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from pipeline.application.records import FORMS
 from pipeline.errors import DataError, said
 from pipeline.params.choices import Task
+from pipeline.runtime.files import save_image
 
 if TYPE_CHECKING:
     from pipeline.inference.detection import (
@@ -77,10 +78,10 @@ class Results:
         from PIL import Image
 
         heat_map = self._place(detection.task, HEAT_MAPS, f"{name}.png")
-        Image.fromarray((detection.heatmap * 255 + 0.5).astype("uint8")).save(heat_map)
+        save_image(Image.fromarray((detection.heatmap * 255 + 0.5).astype("uint8")), heat_map)
         fits = max(detection.heatmap.shape) <= LONGEST_JPEG
         overlay = self._place(detection.task, OVERLAYS, f"{name}.jpg" if fits else f"{name}.png")
-        detection.overlay().save(overlay, quality=90)
+        save_image(detection.overlay(), overlay, **{"quality": 90} if fits else {})
 
     def _place(self, task: str, kind: str, name: str) -> Path:
         path = self.folder / task / kind / name

@@ -4,11 +4,12 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
 from pipeline.data.formats.labelme import shapes as labelme
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
-from pipeline.errors import DataError
+from pipeline.errors import DataError, said
 from pipeline.inference.detection import Detection
 
 
@@ -31,9 +32,21 @@ def annotate(path: Path, image: Path, detections: Sequence[Detection]) -> None:
         shape |= {"description": f"score {mark.score:.2f}", "group_id": None}
         if isinstance(mark, DetectedCentre) and mark.fold is None:
             shape["label"] = "rotation"
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
+            _write(file, json.dumps(content, indent=2) + "\n")
     except FileExistsError:
         raise DataError(f"{path}: there already, perhaps drawn or corrected by hand; left as it is") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {said(error)}") from None
+
+
+def _write(file: TextIO, text: str) -> None:
+    """All or nothing: a file that is there is never written again."""
+    try:
+        file.write(text)
+        file.flush()
+    except BaseException:
+        Path(file.name).unlink()
+        raise

@@ -25,6 +25,7 @@ from pipeline.application.server import (
 from pipeline.errors import DataError
 from pipeline.inference.detection import Detection
 from pipeline.inference.detector import shipped
+from pipeline.runtime.files import save_image
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +131,8 @@ def sift(path: str | None, task: str, threshold: float, heat: bool, request: gra
         message = str(error).replace(path, Path(path).name)  # the folder says nothing to who dropped a picture
         raise gradio.Error(message, print_exception=False) from None
     handle, overlay = tempfile.mkstemp(suffix=".jpg", dir=Path(path).parent)
-    with os.fdopen(handle, "wb") as file:
-        picture.save(file, "JPEG", quality=90)
+    os.close(handle)
+    save_image(picture, Path(overlay), quality=90)
     TABS.keep(request.session_hash, "overlay", overlay)
     return verdict, overlay, *rest
 

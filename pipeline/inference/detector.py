@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, get_args
 
 import numpy as np
 from PIL import Image
@@ -108,13 +108,16 @@ class Detector:
 
         A thread prepares the next `batch` meanwhile, and no more: the memory does not grow with their number.
         """
+        if batch < 1:
+            raise UserError(f"batch: expected 1 or more, got {batch}")
         prepared = ahead((self._prepared(image) for image in images), batch)
         while some := list(islice(prepared, batch)):
             yield from self._found(some, threshold)
 
     def heat_maps(self, images: Sequence[ImageLike | Prepared]) -> list[np.ndarray]:
         """float32 [H, W] in 0..1 of each image: the mean over the views."""
-        some = [self._prepared(image) for image in images]
+        if not (some := [self._prepared(image) for image in images]):
+            return []
         totals = [np.zeros(one.pixels.shape[:2], np.float32) for one in some]
         for size in dict.fromkeys(size for size, _ in self.views):
             squares = np.stack([one.squares[size] for one in some])
@@ -162,6 +165,9 @@ def load(
 
     Raises UserError, a CheckpointError in most cases.
     """
+    for name, value, kind in (("task", task, Task), ("precision", precision, Precision), ("engine", engine, Engine)):
+        if value is not None and value not in get_args(kind):
+            raise UserError(f"{name}: expected one of {', '.join(get_args(kind))}, got {value!r}")
     packaged = weights is None and prompts is None and precision == "fp32" and str(device or "cpu") == "cpu"
     if engine == "onnx" and not packaged:
         raise UserError("engine onnx runs the package's weights on the CPU in fp32; all else needs the engine torch")

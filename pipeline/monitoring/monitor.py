@@ -23,6 +23,7 @@ from tqdm import tqdm
 from pipeline.data.packed.split import PackedSplit
 from pipeline.figures.pictures import contact_sheet, overlay
 from pipeline.model.clipsym import CLIPSym
+from pipeline.runtime.files import save_image
 from pipeline.scoring.f1 import heat_maps
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class Monitor:
         board.flush()
 
     def _show(self, board: SummaryWriter, number: int, dataset: str, sheet: Image.Image) -> None:
-        sheet.save(self._logs / f"{dataset}-epoch-{number:04}.jpg")
+        save_image(sheet, self._logs / f"{dataset}-epoch-{number:04}.jpg")
         board.add_image(f"validation/{dataset}", np.asarray(sheet), number, dataformats="HWC")
 
     def _write_logs(self, write: Callable[[], None]) -> None:

@@ -10,11 +10,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from pipeline.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +95,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
     with atomic_file(path) as part:
         part.write_text(text)
+
+
+def save_image(image: "Image.Image", path: Path, **options: Any) -> None:
+    """Write a JPEG or PNG file. Pillow writes the former without asking whether a full disk took all of it."""
+    content = BytesIO()
+    image.save(content, {".jpg": "JPEG", ".png": "PNG"}[path.suffix], **options)
+    path.write_bytes(content.getvalue())
 
 
 def digest(path: Path) -> str:

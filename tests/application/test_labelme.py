@@ -1,6 +1,7 @@
 """Predictions as LabelMe's JSON: to labelme's own reader, and back as own data."""
 
 import json
+import resource
 import sys
 from unittest.mock import MagicMock
 
@@ -111,6 +112,21 @@ def test_what_is_there_is_never_touched(tmp_path):
     with pytest.raises(DataError, match="p0.json: there already, perhaps drawn or corrected by hand; left as it is"):
         annotate(path, image, found())
     assert path.read_text() == "drawn by hand"
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    """A file that is begun would be taken for one that somebody has corrected, for good."""
+    monkeypatch.setattr(json, "dumps", lambda *_, **__: "a" * 10_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(DataError, match="a.json: cannot be written: "):
+            annotate(tmp_path / "a.json", tmp_path / "a.jpg", found())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(DataError, match="json: cannot be written: .*name too long"):
+        annotate(tmp_path / f"{'a' * 251}.json", tmp_path / "a.jpg", found())
 
 
 def test_nothing_found_is_a_file_without_shapes(tmp_path, label_file):

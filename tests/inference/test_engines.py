@@ -219,3 +219,13 @@ def test_pictures_are_prepared_while_others_are_looked_at_and_no_more_than_a_bat
     assert shrinking and not any(shrinking)
     stream.close()
     assert len(taken) < 9
+
+
+def test_what_makes_no_sense_is_refused():
+    for options in ({"task": "reflexion"}, {"precision": "fp8"}, {"engine": "foo"}):
+        with pytest.raises(UserError, match=f"{next(iter(options))}: expected one of .*, got '"):
+            load(**options)
+    detector = load(device="cpu")
+    with pytest.raises(UserError, match="batch: expected 1 or more, got 0"):
+        list(detector.stream([photograph(40, 40)], batch=0))
+    assert detector.heat_maps([]) == []

@@ -1,5 +1,6 @@
 """Folders that appear whole or not at all."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +113,25 @@ def test_killed_while_the_old_one_is_removed(tmp_path):
         write(part, NEW)
     assert contents(folder) == NEW
     assert list(folder.parent.iterdir()) == [folder]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from pipeline.runtime.files import save_image
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # as a full disk: the first write takes a part
+image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8))
+try:
+    save_image(image, Path(sys.argv[1]))
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_an_image_that_is_cut_off_is_an_error(tmp_path, suffix):
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / f"a{suffix}"], capture_output=True, text=True)
+    assert done.stdout.strip() == str(errno.EFBIG), done.stderr

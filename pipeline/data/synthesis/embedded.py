@@ -23,6 +23,7 @@ from pipeline.data.reading.images import FORMATS
 from pipeline.data.synthesis.backdrops import Backdrops
 from pipeline.data.synthesis.composites import QUALITY, Recipe, compose, source
 from pipeline.errors import DataError
+from pipeline.runtime.files import save_image
 
 TRAINING = (
     *(f"skimage/data/{name}.png" for name in ("brick", "grass", "gravel", "camera", "cell", "ihc", "moon")),
@@ -85,7 +86,7 @@ def write(dataset: str, root: Path, images: int, seed: int) -> None:
                 path = Path(root) / _image_path(dataset, split, kind, number)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pixels, annotation = _draw(dataset, split, kind, number, seed)
-                Image.fromarray(pixels).save(path, quality=QUALITY)
+                save_image(Image.fromarray(pixels), path, quality=QUALITY)
                 drawn[split, kind].append((path, annotation))
                 progress.update()
     annotate[dataset](Path(root), drawn)

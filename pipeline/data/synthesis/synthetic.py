@@ -23,6 +23,7 @@ from pipeline.data.synthesis.backdrops import Backdrops
 from pipeline.data.synthesis.composites import QUALITY, Recipe, compose, source
 from pipeline.errors import DataError
 from pipeline.params.choices import Task
+from pipeline.runtime.files import save_image
 from pipeline.runtime.process import start_method
 
 Named = dict[str, np.ndarray]  # photographs, uint8 [height, width, 1 or 3], by their path within the folder
@@ -135,7 +136,7 @@ class _Composites(Dataset):
         rng.shuffle(shape)
         pixels, annotation = compose(rng, self.photographs, self.backdrops, tuple(shape), self.recipe)
         path = self.folder / f"{number:06}.jpg"
-        Image.fromarray(pixels).save(path, quality=QUALITY)
+        save_image(Image.fromarray(pixels), path, quality=QUALITY)
         content = labelme.content(annotation, path.name, shape[0], shape[1])
         path.with_suffix(".json").write_text(json.dumps(content) + "\n")
         return number
