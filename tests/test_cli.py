@@ -291,3 +291,24 @@ def test_the_installed_command_with_the_shipped_weights(tmp_path):
     axis = found["reflection"]["axes"][0]
     assert abs(axis["x1"] - 79.5) < 6 and abs(axis["x2"] - 79.5) < 6
     assert found["rotation"]["task"] == "rotation"
+
+
+@pytest.mark.parametrize(
+    ("closed", "words", "status", "said"),
+    [
+        (">&-", "face.png --out out", 0, ""),
+        ("<&-", "-", 1, "DataError: -: expected a list of paths in the standard input, which is closed"),
+    ],
+)
+def test_closed_streams(tmp_path, closed, words, status, said):
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "face.png")
+    command = f"exec {sys.executable} -m pipeline.cli detect --task reflection --no-pictures {words} {closed}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.strip()) == (status, said)
+    assert status or len((tmp_path / "out/detections.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_program_may_catch_what_is_printed(images, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # which has no encoding
+    assert run("detect", images / "a.png", "--task", "reflection") in (0, None)
+    assert "axis" in sys.stdout.getvalue()

@@ -22,6 +22,6 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a result at once, for who reads along; what the terminal has no letters for is escaped."""
-        encoding = sys.stdout.encoding
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # it may be closed, or a program's own
         with self.bar.external_write_mode():
             print(text.encode(encoding, "backslashreplace").decode(encoding), end="", flush=True)

@@ -90,6 +90,8 @@ def _all_named(words: Sequence[str], recursive: bool, chosen: Selection) -> Iter
 
 def _listed() -> list[str]:
     """The paths of the standard input."""
+    if sys.stdin is None:
+        raise DataError("-: expected a list of paths in the standard input, which is closed")
     content = sys.stdin.buffer.read()
     lines = content.split(b"\0") if b"\0" in content else content.splitlines()
     return [os.fsdecode(line) for line in lines if line.strip()]
