@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.detection.axes import DetectedAxis, DetectedCentre
@@ -41,14 +41,19 @@ def json_line(image: Path, detections: "Sequence[Detection]") -> str:
 
 def csv_rows(image: Path, detections: "Sequence[Detection]") -> str:
     """A row for each axis and centre, and one of kind `nothing` where a task found none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    text = ""
     for found in detections:
         rows = [{"kind": "axis", **axis._asdict()} for axis in found.axes]
         rows += [{"kind": "centre", **centre._asdict()} for centre in found.centres]
         for row in rows or [{"kind": NOTHING}]:
-            writer.writerow({"image": str(image), "task": found.task, **row})
-    return text.getvalue()
+            text += _csv_row({"image": str(image), "task": found.task, **row})
+    return text
+
+
+def _csv_row(values: dict[str, Any]) -> str:
+    row = io.StringIO()
+    csv.DictWriter(row, FIELDS, lineterminator="\r\n").writerow(values)  # else a name's own \r is not quoted on 3.11
+    return row.getvalue().removesuffix("\r\n") + "\n"
 
 
 Form = Callable[[Path, "Sequence[Detection]"], str]

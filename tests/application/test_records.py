@@ -44,11 +44,11 @@ def test_lines_of_json():
 
 
 def test_rows_of_csv():
-    """A name with commas and quotes is one field; what does not apply is empty."""
+    """A name with commas, quotes and ends of lines is one field; what does not apply is empty."""
     header, _ = FORMS["csv"]
-    text = header + csv_rows(Path('a,"b".jpg'), [AXES, CENTRES]) + csv_rows(Path("c.jpg"), [NOTHING])
-    rows = list(csv.DictReader(io.StringIO(text)))
-    assert [row["image"] for row in rows] == ['a,"b".jpg'] * 4 + ["c.jpg"]
+    text = header + csv_rows(Path('a,"b".jpg'), [AXES, CENTRES]) + csv_rows(Path("c\rd\r\n.jpg"), [NOTHING])
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["image"] for row in rows] == ['a,"b".jpg'] * 4 + ["c\rd\r\n.jpg"]
     given = [{key: value for key, value in row.items() if value and key != "image"} for row in rows]
     assert given[0] == {
         "task": "reflection", "kind": "axis", "x1": "10.25", "y1": "0.5", "x2": "12.5", "y2": "29.0", "score": "0.83"
