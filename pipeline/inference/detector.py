@@ -106,13 +106,25 @@ class Detector:
     ) -> Iterator[Detection]:
         """Look at many images, `batch` at a time; the results come in their order.
 
-        A thread prepares the next `batch` meanwhile, and no more: the memory does not grow with their number.
+        A thread prepares the next `batch` meanwhile, and no more: the memory does not grow with their number. What one
+        that is no image raises comes after the results of those before it.
         """
         if batch < 1:
             raise UserError(f"batch: expected 1 or more, got {batch}")
         prepared = ahead((self._prepared(image) for image in images), batch)
-        while some := list(islice(prepared, batch)):
+        fault = None
+        while fault is None:
+            some: list[Prepared] = []
+            try:
+                for one in islice(prepared, batch):
+                    some.append(one)
+            except Exception as error:  # DataError, or what `images` itself raises
+                fault = error
+            if not some:
+                break
             yield from self._found(some, threshold)
+        if fault is not None:
+            raise fault
 
     def heat_maps(self, images: Sequence[ImageLike | Prepared]) -> list[np.ndarray]:
         """float32 [H, W] in 0..1 of each image: the mean over the views."""

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from skimage import data
 
 from pipeline import load
-from pipeline.errors import CheckpointError, UserError
+from pipeline.errors import CheckpointError, DataError, UserError
 from pipeline.inference import detector as predictor
 from pipeline.inference import network
 from pipeline.inference.detector import SHIPPED
@@ -229,3 +229,12 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(UserError, match="batch: expected 1 or more, got 0"):
         list(detector.stream([photograph(40, 40)], batch=0))
     assert detector.heat_maps([]) == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_images_before_a_bad_one_are_looked_at(batch, tmp_path):
+    seen, detector = [], load(device="cpu")
+    images = [photograph(40, 40), photograph(50, 40), tmp_path / "missing.jpg", photograph(60, 40)]
+    with pytest.raises(DataError, match="missing.jpg"):
+        seen.extend(found.heatmap.shape for found in detector.stream(images, batch=batch))
+    assert seen == [(40, 40), (50, 40)]
