@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -21,6 +20,7 @@ from pipeline.runtime.log import log_shown
 
 if TYPE_CHECKING:
     from pipeline.application.progress import Progress
+    from pipeline.inference.detector import Prepared
 
 TASKS = get_args(Task)
 
@@ -173,7 +173,7 @@ def _detect(options: argparse.Namespace) -> int:
     from pipeline.application.records import FORMS
     from pipeline.application.selection import select
     from pipeline.inference.detector import load, prepare  # here and below: --help need not wait for it
-    from pipeline.runtime.ahead import ahead
+    from pipeline.runtime.ahead import ahead, batches
     from pipeline.runtime.process import stop_request
 
     tasks = TASKS if options.task == "both" else (options.task,)
@@ -183,7 +183,7 @@ def _detect(options: argparse.Namespace) -> int:
     names, progress = chosen.names(), Progress(len(chosen.places))
     header, record = FORMS[options.format or "table"]
 
-    def readable() -> Iterator[tuple[Path, object]]:
+    def readable() -> Iterator[tuple[Path, "Prepared"]]:
         for path in names:
             try:
                 yield path, prepare(path, {size for detector in detectors for size, _ in detector.views})
@@ -205,7 +205,7 @@ def _detect(options: argparse.Namespace) -> int:
     with progress.bar, folder as out, stop_request() as request:
         progress.say(header)
         at_once = min(options.batch, len(names) or 1)
-        for batch in _batches(ahead(readable(), at_once), at_once):
+        for batch in batches(ahead(readable(), at_once), at_once):
             images = [image for _, image in batch]
             found = [list(detector.stream(images, at_once, options.threshold)) for detector in detectors]
             for (path, _), *detections in zip(batch, *found):
@@ -237,11 +237,6 @@ def _annotate(out: Path | None, image: Path, name: str, detections: list, progre
         annotate(out / "labelme" / f"{name}.json" if out else image.with_suffix(".json"), image, detections)
     except DataError as error:
         progress.skip(error)
-
-
-def _batches(items: Iterator, size: int) -> Iterator[list]:
-    while batch := list(islice(items, size)):
-        yield batch
 
 
 def _check_device(device: str | None) -> None:

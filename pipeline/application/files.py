@@ -81,7 +81,7 @@ class Results:
         save_image(Image.fromarray((detection.heatmap * 255 + 0.5).astype("uint8")), heat_map)
         fits = max(detection.heatmap.shape) <= LONGEST_JPEG
         overlay = self._place(detection.task, OVERLAYS, f"{name}.jpg" if fits else f"{name}.png")
-        save_image(detection.overlay(), overlay, **{"quality": 90} if fits else {})
+        save_image(detection.overlay(), overlay, quality=90)
 
     def _place(self, task: str, kind: str, name: str) -> Path:
         path = self.folder / task / kind / name

@@ -12,7 +12,6 @@ Coordinates: x right, y down, in pixels of the image as it is seen (turned as it
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, get_args
 
@@ -28,7 +27,7 @@ from pipeline.inference.hub import located
 from pipeline.inference.network import Engine, Graph, has_gpu, look, parameters
 from pipeline.model.header import Header
 from pipeline.params.choices import Precision, Task
-from pipeline.runtime.ahead import ahead
+from pipeline.runtime.ahead import ahead, batches
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +101,7 @@ class Detector:
         return found
 
     def stream(
-        self, images: Iterable[ImageLike], batch: int = 1, threshold: float | None = None
+        self, images: Iterable[ImageLike | Prepared], batch: int = 1, threshold: float | None = None
     ) -> Iterator[Detection]:
         """Look at many images, `batch` at a time; the results come in their order.
 
@@ -111,20 +110,8 @@ class Detector:
         """
         if batch < 1:
             raise UserError(f"batch: expected 1 or more, got {batch}")
-        prepared = ahead((self._prepared(image) for image in images), batch)
-        fault = None
-        while fault is None:
-            some: list[Prepared] = []
-            try:
-                for one in islice(prepared, batch):
-                    some.append(one)
-            except Exception as error:  # DataError, or what `images` itself raises
-                fault = error
-            if not some:
-                break
+        for some in batches(ahead((self._prepared(image) for image in images), batch), batch):
             yield from self._found(some, threshold)
-        if fault is not None:
-            raise fault
 
     def heat_maps(self, images: Sequence[ImageLike | Prepared]) -> list[np.ndarray]:
         """float32 [H, W] in 0..1 of each image: the mean over the views."""

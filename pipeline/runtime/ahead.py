@@ -1,8 +1,9 @@
-"""Work that is done ahead of time, in a thread of its own."""
+"""Work that is done ahead of time, in a thread of its own, and handed on in batches."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,3 +21,22 @@ def ahead(items: Iterable[T], count: int) -> Iterator[T]:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in their order, `size` at a time. What the making of one raises comes after those before it."""
+    items = iter(items)
+    while True:
+        some: list[T] = []
+        fault = None
+        try:
+            for item in islice(items, size):
+                some.append(item)
+        except Exception as error:
+            fault = error
+        if some:
+            yield some
+        if fault:
+            raise fault
+        if len(some) < size:
+            return

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from pipeline.runtime.ahead import ahead
+from pipeline.runtime.ahead import ahead, batches
 
 
 def counted(made, most=10, fails=None):
@@ -38,3 +38,13 @@ def test_an_error_comes_after_what_was_made_before_it():
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(ValueError):
         next(items)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_batches_lose_nothing_before_an_error(size):
+    assert [n for some in batches(counted([]), size) for n in some] == list(range(10))
+    assert [len(some) for some in batches(range(5), 2)] == [2, 2, 1] and list(batches([], size)) == []
+    seen = []
+    with pytest.raises(ValueError, match="5"):
+        seen.extend(n for some in batches(counted([], fails=5), size) for n in some)
+    assert seen == [0, 1, 2, 3, 4]
