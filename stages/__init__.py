@@ -1,10 +1,12 @@
 """The stages of dvc.yaml, each run as `python -m stages.NAME`."""
 
 import sys
+from pathlib import Path
 from types import TracebackType
 
 from pipeline.errors import missing
 from pipeline.runtime.process import keep_memory, stop_with_dvc
+from pipeline.runtime.processor import compute_as
 
 INSTALL = "--editable '.[train,cluster]' && pip install --no-deps --requirement requirements-no-deps.txt"
 
@@ -19,4 +21,5 @@ def say(kind: type[BaseException], error: BaseException, trace: TracebackType | 
 
 sys.excepthook = say  # a stage imports what it needs before it is called
 stop_with_dvc()  # here and not later: importing the rest takes seconds
+compute_as(Path("params.yaml"))  # here, because libraries look at the environment when they are imported
 keep_memory()  # here, because modules make arrays when they are imported

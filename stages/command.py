@@ -10,6 +10,7 @@ from inspect import signature
 
 from pipeline.errors import Interrupted, UserError, said
 from pipeline.runtime.log import log_shown
+from pipeline.runtime.processor import same_kernels
 
 
 def run_stage(stage: Callable[..., None]) -> None:
@@ -21,6 +22,7 @@ def run_stage(stage: Callable[..., None]) -> None:
         sys.exit(f"usage: python {sys.argv[0]} {names}; DVC calls it so, with `dvc repro`")
     try:
         with log_shown():
+            same_kernels()
             stage(*sys.argv[1:])
     except Interrupted as stop:
         if stop.signal:

@@ -1,13 +1,30 @@
 """The rotation-equivariant upsampler (paper section 3.3), of escnn's steerable convolutions."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from pipeline.model.clipsym import LiftedUpsampler
 from pipeline.model.escnn import gspaces
 from pipeline.model.escnn import nn as enn
 from pipeline.params.choices import Group
+
+
+class SameFunctions(TorchFunctionMode):
+    """Inside, these functions are NumPy's. PyTorch takes MKL's, whose last bits follow the make of the processor."""
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """The result of the function."""
+        if (name := function.__name__) not in {"sqrt", "exp", "sin", "cos"}:
+            return function(*args, **(kwargs or {}))
+        values = torch.from_numpy(getattr(np, name)(args[0].numpy()))
+        out = (kwargs or {}).get("out")
+        return values if out is None else out.copy_(values)
 
 
 class SteerableConv(nn.Module):
@@ -24,7 +41,8 @@ class SteerableConv(nn.Module):
 
     def __init__(self, in_type: enn.FieldType, out_type: enn.FieldType) -> None:
         super().__init__()
-        made = enn.R2Conv(in_type, out_type, kernel_size=3, padding=1, recompute=True)  # recompute: a basis of its own
+        with SameFunctions():  # recompute: a basis of its own
+            made = enn.R2Conv(in_type, out_type, kernel_size=3, padding=1, recompute=True)
         (block,) = (module for name, module in made.basisexpansion.named_children() if name.startswith("block"))
         self.fields = len(out_type), len(in_type)
         self.bias, self.weights = made.bias, made.weights

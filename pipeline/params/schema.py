@@ -10,6 +10,7 @@ from pipeline.params.choices import (
     Group,
     Precision,
     PromptKind,
+    Reproducible,
     Schedule,
     Targets,
     Task,
@@ -187,6 +188,7 @@ class Params(_Section):
 
     seed: Seed
     data_seed: Seed
+    reproducible: Reproducible
     data: Literal["embedded", "published"]
     task: Task
     backbone: str

@@ -198,7 +198,8 @@ def needed(stage) -> set[str]:
     arguments = [a.arg for a in functions[start].args.args]
     code = Code(stage.module, dict(zip(arguments, map(Known, stage.words))), backbone, set())
     code.run(functions[start].body)
-    return {key for key in code.read if not key.startswith(FREE)} - stage.changes.keys()
+    computes = {"reproducible"} if "requirements.txt" in stage.deps else set()  # read where stages/ is imported
+    return {key for key in code.read | computes if not key.startswith(FREE)} - stage.changes.keys()
 
 
 def without_effect(stage) -> set[str]:
