@@ -1,6 +1,8 @@
-"""A model on one test set: F1, that of heat maps which look at no image, the precision-recall curve and overlays."""
+"""A model on one test set: F1, that of heat maps which look at no image, the precision-recall curve, and overlays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -17,49 +19,43 @@ CELL = 16  # pixels a side of the random map's cells
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Counts of a model and of the two baselines over one test set, and pictures of some of its images.
+    """Counts over one test set: the model's by the number of the image, and those of the two baselines together."""
 
-    `overlays`: number of the image -> its name, uint8 RGB [H, 2 W + gap, 3], the truth beside the heat map.
-    """
-
-    images: int
-    model: F1Counts
+    each: dict[int, F1Counts]
     random: F1Counts
     centre: F1Counts
-    overlays: dict[int, tuple[str, np.ndarray]]
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
         """The evaluation of both shards together."""
-        return Evaluation(
-            self.images + other.images,
-            self.model + other.model,
-            self.random + other.random,
-            self.centre + other.centre,
-            self.overlays | other.overlays,
-        )
+        return Evaluation(self.each | other.each, self.random + other.random, self.centre + other.centre)
 
     @property
-    def pictures(self) -> dict[str, np.ndarray]:
-        """The overlays by name, in the order of the images."""
-        return dict(self.overlays[number] for number in sorted(self.overlays))
+    def images(self) -> int:
+        """How many were scored."""
+        return len(self.each)
+
+    @cached_property
+    def model(self) -> F1Counts:
+        """The model's counts over all images."""
+        return sum(self.each.values(), F1Counts.zero())
+
+    def spread(self, number: int, validation_threshold: float) -> dict[int, float]:
+        """Of the images with ground truth the best one, the worst and those evenly between, `number` in all, the best
+        first: their F1 in 0..1 at the threshold.
+        """
+        chosen = nearest(validation_threshold)
+        f1 = {image: float(counts.f1[chosen]) for image, counts in self.each.items() if counts.actual}
+        ranked = sorted(f1, key=lambda image: (-f1[image], image))
+        places = np.linspace(0, len(ranked) - 1, min(number, len(ranked))).round().astype(int)
+        return {ranked[place]: f1[ranked[place]] for place in places}
 
     def summary(self, validation_threshold: float) -> dict[str, float | int | None]:
         """The numbers of the report, F1 in 0..1; F1 is None where the set has no ground truth."""
-        counts, best = self.model, self.model.best
-        if best is None:
+        found = f1_summary(self.model, validation_threshold)
+        if found["max_f1"] is None:
             return {"images": self.images, "max_f1": None}
-        chosen = int(np.abs(THRESHOLDS - validation_threshold).argmin())
-        return {
-            "images": self.images,
-            "max_f1": float(counts.f1[best]),
-            "precision": float(counts.precision[best]),
-            "recall": float(counts.recall[best]),
-            "threshold": float(THRESHOLDS[best]),
-            "f1_at_validation_threshold": float(counts.f1[chosen]),
-            "validation_threshold": float(THRESHOLDS[chosen]),
-            "random_map_f1": float(self.random.f1.max()),
-            "centre_map_f1": float(self.centre.f1.max()),
-        }
+        baselines = {"random_map_f1": float(self.random.f1.max()), "centre_map_f1": float(self.centre.f1.max())}
+        return {"images": self.images, **found, **baselines}
 
     def curve(self) -> pd.DataFrame:
         """One row for each of the 100 thresholds."""
@@ -69,28 +65,59 @@ class Evaluation:
         )
 
 
-def evaluate(
-    model: CLIPSym, splits: list[PackedSplit], batch: int, gallery: int, seed: int, shard: Shard = ALL
-) -> Evaluation:
-    """Score the model on the samples of these splits, or a shard of them, and draw `gallery` of all, evenly spread."""
-    images = sum(len(split) for split in splits)
-    drawn = set(np.linspace(0, images - 1, min(gallery, images)).round().astype(int))
-    counts, random, centre, overlays = F1Counts.zero(), F1Counts.zero(), F1Counts.zero(), {}
-    first, done = 0, 0  # number of a split's first image
+def f1_summary(counts: F1Counts, validation_threshold: float) -> dict[str, float | None]:
+    """The best F1 with its threshold, precision and recall, and the F1 at the threshold of the validation; all in 0..1,
+    and None for `max_f1` where there is no ground truth.
+    """
+    best = counts.best
+    if best is None:
+        return {"max_f1": None}
+    chosen = nearest(validation_threshold)
+    return {
+        "max_f1": float(counts.f1[best]),
+        "precision": float(counts.precision[best]),
+        "recall": float(counts.recall[best]),
+        "threshold": float(THRESHOLDS[best]),
+        "f1_at_validation_threshold": float(counts.f1[chosen]),
+        "validation_threshold": float(THRESHOLDS[chosen]),
+    }
+
+
+def nearest(threshold: float) -> int:
+    """The place in THRESHOLDS of the one that is closest."""
+    return int(np.abs(THRESHOLDS - threshold).argmin())
+
+
+def evaluate(model: CLIPSym, splits: Sequence[PackedSplit], batch: int, seed: int, shard: Shard = ALL) -> Evaluation:
+    """Score the model on the samples of these splits, or a shard of them; `seed`: of the random baseline."""
+    each, random, centre = {}, F1Counts.zero(), F1Counts.zero()
+    first = 0  # number of a split's first image
     for split in splits:
         for number, heat_map in heat_maps(model, split, batch, split.dataset, shard):
             truth, position = split.mask(number), first + number
             height, width = truth.shape
             noise = random_map(height, width, np.random.default_rng((seed, position)))  # whoever draws it
-            counts += count(heat_map, truth)
+            each[position] = count(heat_map, truth)
             random += count(noise, truth)
             centre += count(centre_map(height, width, split.task), truth)
-            if position in drawn:
-                picture = overlay(split.native_image(number), heat_map, truth, split.task)
-                overlays[position] = split.name(number), picture
-            done += 1
         first += len(split)
-    return Evaluation(done, counts, random, centre, overlays)
+    return Evaluation(each, random, centre)
+
+
+def gallery(
+    model: CLIPSym, splits: Sequence[PackedSplit], batch: int, shown: dict[int, float]
+) -> dict[str, np.ndarray]:
+    """{name: overlay} of the images with these numbers, in this order, under their names and these F1, in 0..1."""
+    drawn, first = {}, 0
+    for split in splits:
+        numbers = [image - first for image in shown if 0 <= image - first < len(split)]
+        few = split.excerpt(numbers)
+        for number, heat_map in heat_maps(model, few, batch, f"overlays {split.dataset}"):
+            image, name = first + numbers[number], few.name(number)
+            caption = f"{name}: F1 {100 * shown[image]:.1f}"
+            drawn[image] = name, overlay(few.native_image(number), heat_map, few.annotation(number), few.task, caption)
+        first += len(split)
+    return dict(drawn[image] for image in shown)
 
 
 def random_map(height: int, width: int, generator: np.random.Generator) -> np.ndarray:

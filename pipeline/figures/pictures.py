@@ -8,41 +8,39 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
-from scipy.ndimage import binary_dilation
 
 from pipeline.annotations import Annotation, Point
 from pipeline.params.choices import Task
 
-GAP = 6  # pixels of white between pictures
+GAP, WIDTH = 6, 1200  # pixels: of white between pictures, of a row of them at most
 TRUTH = (60, 230, 90)  # green
 DISC, CENTRE = (70, 200, 255), (255, 70, 200)  # light blue, pink
-CARD, LINE = 190, 12  # pixels: the height of an annotated image, and of the text above it
-THICKNESS = {"reflection": 1 / 250, "rotation": 1 / 60}  # of drawn marks, relative to the image's longer side
+CARD, LARGE, LINE = 190, 360, 12  # pixels: the height of an annotated image, small and large, and of the text above
 FADE = 0.35  # how bright the photograph stays under a heat map
 
 
-def overlay(image: np.ndarray, heat_map: np.ndarray, truth: np.ndarray, task: Task) -> np.ndarray:
-    """The image with its truth in green, and beside it the image faded under the heat map.
+def overlay(
+    image: np.ndarray, heat_map: np.ndarray, annotation: Annotation, task: Task, caption: str, height: int = LARGE
+) -> np.ndarray:
+    """The image with its marks for the task, as `annotated` draws them, and beside it, faded, under the heat map.
 
-    heat_map: float [H, W] in 0..1; truth: bool [H, W], thickened so that it can be seen.
+    heat_map: float [H, W] in 0..1, of the image's size.
     """
-    thickness = max(1, round(max(truth.shape) * THICKNESS[task]))
-    marked = image.copy()
-    marked[binary_dilation(truth, iterations=thickness)] = TRUTH
+    reflection = task == "reflection"
+    marks = Annotation(annotation.axes, annotation.discs) if reflection else Annotation(centres=annotation.centres)
     heat = colormaps["inferno"](heat_map)[..., :3] * 255
-    shown = np.clip(image * FADE * (1 - heat_map[..., None]) + heat, 0, 255)
-    gap = np.full((len(image), GAP, 3), 255, np.uint8)
-    return np.concatenate([marked, gap, shown.astype(np.uint8)], axis=1)
+    shown = np.clip(image * FADE * (1 - heat_map[..., None]) + heat, 0, 255).astype(np.uint8)
+    left, right = annotated(image, marks, caption, height), annotated(shown, Annotation(), "", height)
+    return np.concatenate([left, np.full((len(left), GAP, 3), 255, np.uint8), right], axis=1)
 
 
-def annotated(image: np.ndarray, annotation: Annotation, caption: str) -> np.ndarray:
+def annotated(image: np.ndarray, annotation: Annotation, caption: str, height: int = CARD) -> np.ndarray:
     """The image under a line of text, with axes and ellipses as lines and rotation centres as crosses with their fold.
 
-    Scaled to CARD pixels of height; coordinates of the annotation are pixels of the image, x right, y down.
+    Scaled to `height` pixels; coordinates of the annotation are pixels of the image, x right, y down.
     """
-    height, width = image.shape[:2]
-    scale = CARD / height
-    size = max(1, round(width * scale)), CARD
+    scale = height / len(image)
+    size = max(1, round(image.shape[1] * scale)), height
     card = Image.new("RGB", (size[0], size[1] + LINE), "white")
     card.paste(Image.fromarray(image).resize(size), (0, LINE))
     draw = ImageDraw.Draw(card)

@@ -25,7 +25,7 @@ from pipeline.geometry import Letterbox
 from pipeline.inference.detection import Detection
 from pipeline.inference.hub import located
 from pipeline.inference.network import Engine, Graph, has_gpu, look, parameters
-from pipeline.model.header import Header
+from pipeline.model.header import SHIPPED, Header
 from pipeline.params.choices import Precision, Task
 from pipeline.runtime.ahead import ahead, batches
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pipeline.model.checkpoint import ModelRecord
     from pipeline.model.clipsym import CLIPSym
 
-SHIPPED = Path(__file__).parents[1] / "weights"  # lite_TASK.safetensors
 UNKNOWN_THRESHOLD = 0.5  # for checkpoints of before a detection threshold was stored, and short runs' of the ablation
 ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
 

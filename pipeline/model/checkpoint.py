@@ -138,14 +138,6 @@ def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
     return model.eval(), record
 
 
-def load_weights(model: CLIPSym, path: Path) -> None:
-    """Take over a checkpoint's weights and text embeddings. Raises CheckpointError where they are of another model."""
-    load_record(path)  # says what is wrong with the file
-    state = load_file(path)
-    _fill(model, state, path)
-    require_checksum(path, _content(state))
-
-
 def require_whole(path: Path) -> None:
     """Raise CheckpointError unless the file holds what `save_model` wrote."""
     load_record(path)

@@ -68,6 +68,16 @@ class SteerableConv(nn.Module):
                 self._cached = state, self._expanded()
             return self._cached[1]
 
+    @torch.no_grad()
+    def fit(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Take the weights whose expansion comes closest to a filter [C', C, 3, 3] and a bias [C']."""
+        (out_fields, in_fields), (_, o, i, _) = self.fields, self.basis.shape
+        between = weight.double().flatten(2).unflatten(0, (out_fields, o)).unflatten(2, (in_fields, i))
+        wanted = between.transpose(1, 2).flatten(0, 1).flatten(1)  # of each pair of fields
+        basis, expansion = self.basis.double().flatten(1), self.bias_expansion.double()
+        self.weights.copy_(torch.linalg.solve(basis @ basis.T, basis @ wanted.T).T.flatten())
+        self.bias.copy_(torch.linalg.solve(expansion.T @ expansion, expansion.T @ bias.double()))
+
     def _expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
         out_fields, in_fields = self.fields
         between = torch.einsum("boip,kb->koip", self.basis, self.weights.view(-1, len(self.basis)))

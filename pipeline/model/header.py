@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from pipeline.errors import CheckpointError
 from pipeline.params.choices import Task
 
+SHIPPED = Path(__file__).parents[1] / "weights"  # lite_TASK.safetensors, the checkpoints that come with the package
 RECORD = "record"  # the header's entry
 FORMAT = 2  # the version that is written
 # Of a catalogue entry, and of `decoder`, in format 1:

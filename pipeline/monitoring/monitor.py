@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from pipeline.data.packed.split import PackedSplit
-from pipeline.figures.pictures import contact_sheet, overlay
+from pipeline.figures.pictures import CARD, LINE, WIDTH, contact_sheet, overlay
 from pipeline.model.clipsym import CLIPSym
 from pipeline.runtime.files import save_image
 from pipeline.scoring.f1 import heat_maps
@@ -117,10 +117,10 @@ class Monitor:
                 return
             few = split.excerpt(np.linspace(0, len(split) - 1, min(SHOWN, len(split))).round().astype(int))
             drawn = [
-                overlay(few.native_image(k), heat_map, few.mask(k), few.task)
+                overlay(few.native_image(k), heat_map, few.annotation(k), few.task, few.name(k), CARD)
                 for k, heat_map in heat_maps(model, few, batch, "overlays")
             ]
-            sheet = contact_sheet(drawn, height=200, width=1200)
+            sheet = contact_sheet(drawn, CARD + LINE, WIDTH)
             self._write_logs(partial(self._show, self._board, number, split.dataset, sheet))
 
     def close(self) -> None:

@@ -9,8 +9,8 @@ from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.model.backbones.catalogue import pretrained
-from pipeline.model.checkpoint import load_weights
 from pipeline.model.clipsym import CLIPSym, build_model
+from pipeline.model.initial import start_from
 from pipeline.model.prompts import chosen
 from pipeline.params import Params
 from pipeline.params.choices import Schedule
@@ -25,7 +25,7 @@ def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     embeddings = backbone.embed(prompts)  # drawn before the image tower, where they are random
     model = build_model(backbone.image_tower(), embeddings, params.decoder, params.train.precision)
     if params.train.initial:
-        load_weights(model, located(params.train.initial))
+        start_from(model, located(params.train.initial), params.decoder)
     model.image_tower.freeze(params.chosen.frozen)
     if params.train.image_tower == "frozen":
         model.image_tower.requires_grad_(False)
@@ -108,6 +108,8 @@ class TrainingState:
             if not torch.nn.utils.get_total_norm(gradients).isfinite():
                 return False
         self.optimiser.step()
+        # The fused step leaves tensors' versions as they were, by which SteerableConv tells that it must expand anew.
+        torch.autograd.graph.increment_version([p for group in self._adam.param_groups for p in group["params"]])
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         return True

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre, Sample
+from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre, Sample
 from pipeline.data.packed.split import PackedSplit
 from pipeline.data.preparation.prepare import pack
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.evaluate import evaluate, gallery
 from pipeline.figures import pictures as figures
 from pipeline.figures.tables import to_markdown
 from pipeline.reporting.tables import main_table
@@ -42,46 +42,66 @@ def packed(folder, task, annotations):
 
 def test_a_model_that_knows_beats_the_baselines(tmp_path):
     split = packed(tmp_path, "reflection", [Annotation(axes=(ReflectionAxis(48, 0, 48, 71),))] * 5)
-    found = evaluate(RedFinder(), [split], batch=2, gallery=3, seed=0)
+    found = evaluate(RedFinder(), [split], batch=2, seed=0)
     summary = found.summary(validation_threshold=0.5)
     assert summary["images"] == 5 and summary["max_f1"] > 0.85
     assert summary["random_map_f1"] < 0.5 and summary["centre_map_f1"] > 0.85  # the axis is the centre line
     assert summary["f1_at_validation_threshold"] <= summary["max_f1"]
     assert summary["validation_threshold"] == pytest.approx(0.5, abs=0.006)
-    assert list(found.pictures) == ["picture-0", "picture-2", "picture-4"]
-    assert all(picture.shape == (72, 2 * 96 + figures.GAP, 3) for picture in found.pictures.values())
 
 
 def test_the_curve_holds_every_threshold(tmp_path):
     split = packed(tmp_path, "reflection", [Annotation(axes=(ReflectionAxis(48, 0, 48, 71),))])
-    found = evaluate(RedFinder(), [split], batch=2, gallery=0, seed=0)
+    found = evaluate(RedFinder(), [split], batch=2, seed=0)
     curve = found.curve()
     assert len(curve) == 100 and curve["threshold"].is_monotonic_increasing
     np.testing.assert_allclose(curve["f1"].max(), found.summary(0.5)["max_f1"])
-    assert found.overlays == {}
 
 
 def test_without_ground_truth_there_is_no_f1(tmp_path):
     split = packed(tmp_path, "rotation", [Annotation(axes=(ReflectionAxis(48, 0, 48, 71),))])
-    found = evaluate(RedFinder(), [split], batch=2, gallery=1, seed=0)
+    found = evaluate(RedFinder(), [split], batch=2, seed=0)
     assert found.summary(0.5) == {"images": 1, "max_f1": None}
-    assert evaluate(RedFinder(), [], 2, 8, 0).summary(0.5) == {"images": 0, "max_f1": None}
+    assert evaluate(RedFinder(), [], 2, 0).summary(0.5) == {"images": 0, "max_f1": None}
 
 
 def test_rotation_is_scored_at_centres(tmp_path):
     split = packed(tmp_path, "rotation", [Annotation(centres=(RotationCentre(48, 36, 4),))])
-    summary = evaluate(RedFinder(), [split], batch=2, gallery=0, seed=0).summary(0.5)
+    summary = evaluate(RedFinder(), [split], batch=2, seed=0).summary(0.5)
     assert 0 < summary["precision"] < 0.3 and summary["recall"] == 1
 
 
-def test_overlay_shows_truth_in_green_and_heat_in_colour():
-    image, heat, truth = np.full((20, 30, 3), 90, np.uint8), np.zeros((20, 30), np.float32), np.zeros((20, 30), bool)
-    heat[5, 5], truth[10, 20] = 1, True
-    picture = figures.overlay(image, heat, truth, "reflection")
-    assert tuple(picture[10, 21]) == figures.TRUTH and tuple(picture[10, 22]) == (90, 90, 90)
-    assert tuple(picture[10, 20]) == figures.TRUTH and tuple(picture[0, 0]) == (90, 90, 90)
-    right = picture[:, 30 + figures.GAP :]
-    assert right[5, 5].max() > 200 and right[0, 0].max() < 40
+def test_the_gallery_goes_from_the_best_image_to_the_worst(tmp_path):
+    """The line is at column 48: marked there, beside it, far from it, nowhere."""
+    marked = [Annotation(axes=(ReflectionAxis(column, 0, column, 71),)) for column in (30, 48, 38)]
+    split = packed(tmp_path, "reflection", [*marked, Annotation()])
+    found = evaluate(RedFinder(), [split], batch=2, seed=0)
+    shown = found.spread(2, 0.5)
+    assert list(found.spread(9, 0.5)) == [1, 2, 0] and list(shown) == [1, 0]
+    assert shown[1] > 0.85 and shown[0] < 0.1
+    pictures = gallery(RedFinder(), [split.excerpt([0]), split.excerpt([1, 2])], 2, shown)
+    assert list(pictures) == ["picture-1", "picture-0"]
+    width = 96 * figures.LARGE // 72
+    assert all(p.shape == (figures.LARGE + figures.LINE, 2 * width + figures.GAP, 3) for p in pictures.values())
+    captions = [picture[: figures.LINE, :width] for picture in pictures.values()]
+    assert all((caption < 128).any() for caption in captions) and (captions[0] != captions[1]).any()
+
+
+def test_overlay_shows_the_marks_of_the_task_and_heat_in_colour():
+    image, heat = np.full((20, 30, 3), 90, np.uint8), np.zeros((20, 30), np.float32)
+    heat[5, 5] = 1
+    disc = ReflectionDisc(((10, 10), (10, 4), (10, 16), (4, 10), (16, 10)))
+    marks = Annotation((ReflectionAxis(25, 2, 25, 18),), (disc,), (RotationCentre(20, 10, 0),))
+    shown = {task: figures.overlay(image, heat, marks, task, "name", 40) for task in ("reflection", "rotation")}
+
+    def colour(task, x, y):
+        return tuple(shown[task][figures.LINE + 2 * y, 2 * x])
+
+    assert colour("reflection", 25, 10) == figures.TRUTH and colour("rotation", 25, 10) == (90, 90, 90)
+    assert colour("reflection", 10, 4) == figures.DISC and colour("reflection", 10, 10) == (90, 90, 90)  # an outline
+    assert colour("rotation", 20, 10) == figures.CENTRE and colour("reflection", 20, 10) == (90, 90, 90)
+    right = shown["reflection"][figures.LINE :, 60 + figures.GAP :]
+    assert right[11, 11].max() > 150 and right[0, 0].max() < 40
 
 
 def test_contact_sheet_places_every_picture():
@@ -101,11 +121,13 @@ def test_tables_put_the_published_figure_beside_ours():
     summary = {
         "images": 3, "max_f1": 0.5123, "f1_at_validation_threshold": 0.4,
         "random_map_f1": 0.1, "centre_map_f1": 0.2,
+        "shipped": {"max_f1": 0.61, "f1_at_validation_threshold": 0.3},
     }  # fmt: skip
     found = main_table(
         {"dendi": {"rotation": summary}, "sdrw": {"rotation": {"images": 0, "max_f1": None}}}, comparable=True
     )
-    assert found["test set"].tolist() == ["dendi"] and found["published CLIPSym"].tolist() == [25.1]
+    assert found["model"].tolist() == ["this run", "shipped weights"] and set(found["test set"]) == {"dendi"}
+    assert found["max F1"].tolist() == [51.23, 61] and found["published CLIPSym"].fillna(0).tolist() == [25.1, 0]
     assert "51.2" in to_markdown(found)
     photos = main_table({"photos": {"reflection": summary}}, comparable=True)
     assert to_markdown(photos).rstrip(" |").endswith("-")

@@ -15,13 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import CheckpointError
 from pipeline.evaluation.cells import short
-from pipeline.model.backbones.catalogue import pretrained, random_image_tower
+from pipeline.model.backbones.catalogue import pretrained
 from pipeline.model.checkpoint import (
     FORMAT,
     ModelRecord,
     load_model,
     load_record,
-    load_weights,
     require_whole,
     save_model,
 )
@@ -178,14 +177,12 @@ def test_no_byte_changes_unnoticed(checkpoint):
     assert refused > 110
 
 
-@pytest.mark.parametrize("load", [load_model, lambda path: load_weights(load_model(path.with_name("sound"))[0], path)])
-def test_changed_weights_are_refused(checkpoint, load):
-    checkpoint.with_name("sound").write_bytes(checkpoint.read_bytes())
+def test_changed_weights_are_refused(checkpoint):
     content = bytearray(checkpoint.read_bytes())
     content[-5] ^= 1
     checkpoint.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
-        load(checkpoint)
+        load_model(checkpoint)
 
 
 def test_files_of_before_checksums_load(checkpoint):
@@ -280,10 +277,6 @@ def test_values_that_are_no_weights(small, tmp_path, name, change, message):
     headed(path, {**state, name: change(state[name]).contiguous()}, record)
     with pytest.raises(CheckpointError, match=r"model\.safetensors.*" + re.escape(message)):
         load_model(path)
-    if message.startswith((WEIGHT, TEXT)):
-        with pytest.raises(CheckpointError, match=r"model\.safetensors.*" + re.escape(message)):
-            tower = random_image_tower(tiny().chosen)
-            load_weights(build_model(tower, torch.zeros(2, 64), tiny().decoder, "fp32"), path)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

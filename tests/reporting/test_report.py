@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.params import load_params
-from pipeline.reporting.report import write_report
+from pipeline.reporting.report import against_baselines, write_report
 from pipeline.reporting.tables import main_table, robustness_table
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -17,6 +17,7 @@ SUMMARY = {
     "f1_at_validation_threshold": 0.42,
     "random_map_f1": 0.03,
     "centre_map_f1": 0.14,
+    "shipped": {"max_f1": 0.33, "f1_at_validation_threshold": 0.22},
 }
 TURNED = {
     "max_f1": 0.61,
@@ -46,13 +47,33 @@ def test_the_main_table():
             "test set": "dendi",
             "task": "reflection",
             "images": 7,
+            "model": "this run",
             "max F1": 51,
             "F1 at validation threshold": 42,
             "random map": 3,
             "centre map": pytest.approx(14),
             "published CLIPSym": 66.5,
-        }
+        },
+        {
+            "test set": "dendi",
+            "task": "reflection",
+            "images": 7,
+            "model": "shipped weights",
+            "max F1": 33,
+            "F1 at validation threshold": 22,
+            "random map": pytest.approx(float("nan"), nan_ok=True),
+            "centre map": pytest.approx(float("nan"), nan_ok=True),
+            "published CLIPSym": pytest.approx(float("nan"), nan_ok=True),
+        },
     ]
+
+
+def test_the_report_says_which_sets_beat_the_baselines():
+    worse = SUMMARY | {"centre_map_f1": 0.6}
+    table = main_table({"dendi": {"reflection": SUMMARY}, "photos": {"reflection": worse}}, comparable=False)
+    assert against_baselines(table) == "Above both baselines: dendi by 37.0. **Not above them: photos by -9.0.**"
+    assert against_baselines(main_table({"dendi": {"reflection": SUMMARY}}, False)).count("bove") == 1
+    assert against_baselines(main_table({"photos": {"reflection": worse}}, False)).count("bove") == 1
 
 
 def test_the_robustness_table():
@@ -96,7 +117,10 @@ def test_the_page(report):
     text = (folder / "report.md").read_text()
     assert text.startswith(f"# CLIPSym: reflection on {data} data\n")
     comparable = data == "published"
-    assert ["dendi", "reflection", "7", "51.0", "42.0", "3.0", "14.0", *["66.5"] * comparable] in rows(text)
+    ours = ["dendi", "reflection", "7", "this run", "51.0", "42.0", "3.0", "14.0", *["66.5"] * comparable]
+    shipped = ["dendi", "reflection", "7", "shipped weights", "33.0", "22.0", "-", "-", *["-"] * comparable]
+    assert [row for row in rows(text) if row[0] == "dendi"] == [ours, shipped]
+    assert "Above both baselines: dendi by 37.0." in text
     assert ("**Not comparable with published figures.**" in text) != comparable
     cell = ["clip", "sapg", "plain", "reflection", "1", "45.0", "36.0", "27.0", "18.0", "9.0", "1.0", "62.9"]
     assert cell in rows(text)
@@ -113,6 +137,6 @@ def test_pictures_and_csv(report):
     assert (folder / "dendi-pr.png").read_text() == "pr.png"
     text = (folder / "report.md").read_text()
     assert "![overlays of dendi](dendi-gallery.png)" in text and "own-" not in text
-    assert pd.read_csv(folder / "f1.csv")["max F1"].tolist() == [51]
+    assert pd.read_csv(folder / "f1.csv")["max F1"].tolist() == [51, 33]
     assert pd.read_csv(folder / "ablation.csv")["published_f1"].tolist() == [62.9]
     assert pd.read_csv(folder / "published.csv").set_index("method").at["CLIPSym", "dendi rotation"] == 25.1

@@ -4,13 +4,16 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.evaluation import evaluate as evaluation
 from pipeline.evaluation.evaluate import centre_map, random_map
-from pipeline.model.checkpoint import load_model
+from pipeline.figures.pictures import LARGE, LINE
+from pipeline.model.checkpoint import load_model, load_record
 from pipeline.model.clipsym import CLIPSym
+from pipeline.model.header import SHIPPED
 from pipeline.processes import Shard
 from pipeline.scoring import f1 as scores
 from pipeline.scoring.f1 import THRESHOLDS as LEVELS
@@ -112,23 +115,36 @@ def test_baselines_look_at_no_image(seen, test_set):
         assert found[name] == pytest.approx(f1(pairs, LEVELS)[2].max())
 
 
-def test_the_gallery_shows_images_of_all_sets(seen):
+def test_the_gallery_shows_the_best_and_the_worst_of_all_sets(seen):
+    """Those of SDRW have a second axis, which is not seen."""
     evaluate.main("mixed")
     names = sorted(path.stem for path in (seen / "evaluation/mixed/gallery").iterdir())
-    assert names == ["ldrs-test-0", "ldrs-test-2", "sdrw-test-0"]  # numbers 0, 2 and 4 of all
-    assert Image.open("evaluation/mixed/gallery/ldrs-test-2.png").size[1] == SIZE
+    assert names == ["ldrs-test-0", "ldrs-test-2", "sdrw-test-1"]  # 0, 2 and 4 of all, best first
+    assert Image.open("evaluation/mixed/gallery/ldrs-test-2.png").size[1] == LARGE + LINE
+
+
+def test_the_shipped_weights_stand_beside(seen, monkeypatch):
+    """They are other weights than the trained ones, with thresholds of their own."""
+
+    def forward(self, images):  # those that are shipped have no prompts
+        return torch.zeros_like(images[:, :1]) if self.text_embeddings is None else sees_grey(self, images)
+
+    monkeypatch.setattr(CLIPSym, "forward", forward)
+    evaluate.main("dendi")
+    found = read("evaluation/dendi/summary.json")["reflection"]
+    own = load_record(SHIPPED / "lite_reflection.safetensors").detection_threshold
+    assert found["shipped"]["max_f1"] < 0.3 < found["max_f1"]
+    assert found["shipped"]["validation_threshold"] == nearest(own) != found["validation_threshold"]
 
 
 def test_processes_share_the_images(seen):
     """Each is scored by one of them."""
     model, _ = load_model(seen / "models/main/model.safetensors")
     splits = [PackedSplit(seen / f"data/packed/model/{name}/test.safetensors", "reflection") for name in IMAGES]
-    parts = [evaluation.evaluate(model, splits, 2, 15, SEED, Shard(rank, 2)) for rank in (0, 1)]
+    parts = [evaluation.evaluate(model, splits, 2, SEED, Shard(rank, 2)) for rank in (0, 1)]
     assert [part.images for part in parts] == [10, 5]  # in batches of two
-    assert parts[0].overlays.keys() & parts[1].overlays.keys() == set()
-    assert list((parts[0] + parts[1]).pictures) == [
-        f"{name}-test-{number}" for name, count in IMAGES.items() for number in range(count)
-    ]
+    assert parts[0].each.keys() & parts[1].each.keys() == set()
+    assert sorted((parts[0] + parts[1]).each) == list(range(15))
 
 
 def dimmed(self, images):

@@ -11,12 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.annotations import Annotation
 from pipeline.data.packed.split import SUFFIX, PackedSplit
 from pipeline.data.report.survey import PLACE, Survey, in_order
-from pipeline.figures.pictures import CARD, LINE, annotated, contact_sheet
+from pipeline.figures.pictures import CARD, LINE, WIDTH, annotated, contact_sheet
 from pipeline.figures.tables import to_markdown
 from pipeline.params.choices import Task
 
 SHOWN = 12  # pictures of a kind, and lines of a list; the CSV files hold all
-WIDTH = 1200  # pixels, of a row of pictures
 STYLE = (
     "body{font:15px/1.5 sans-serif;max-width:1240px;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
     "td,th{border:1px solid #ccc;padding:2px 8px}tr:nth-child(even){background:#f6f6f6}img{max-width:100%}"

