@@ -20,7 +20,7 @@ WITHOUT_EFFECT = {
     "stages/command.py",
 }
 DEEPER = {"pipeline/data": 3, "pipeline/data/formats": 4}  # rooms apart lie so deep in these
-LIBRARIES, MODEL_LIBRARIES = "requirements.txt", "requirements-no-deps.txt"
+LIBRARIES, OTHER_LIBRARIES = "requirements.txt", "requirements-no-deps.txt"
 COPYING = {"choose", *LINKS}  # they link and digest files: no version of a library changes what comes of it
 
 
@@ -66,7 +66,7 @@ def code(stage) -> set[Path]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stage_depends_on_just_the_rooms_whose_code_it_runs(name):
     for stage in resolved()[name]:
-        listed = {dep for dep in stage.deps if dep.startswith(("pipeline", "stages"))}
+        listed = {dep for dep in stage.deps if dep.startswith(("pipeline", "stages"))} - {"pipeline/weights"}  # no code
         needed = {room(file) for file in code(stage)}
         assert listed == needed, f"{stage.name}: add {sorted(needed - listed)}, take {sorted(listed - needed)}"
         assert all((PROJECT / dep).exists() for dep in listed)
@@ -76,8 +76,14 @@ def test_a_stage_depends_on_just_the_rooms_whose_code_it_runs(name):
 def test_a_stage_depends_on_the_libraries_that_it_computes_with(name):
     """Their versions are all in one file; but for those of which models are built."""
     for stage in resolved()[name]:
-        builds = PROJECT / "pipeline/model/clipsym.py" in code(stage) or name == "check"
-        assert (LIBRARIES in stage.deps, MODEL_LIBRARIES in stage.deps) == (name not in COPYING, builds), stage.name
+        more = {PROJECT / "pipeline/model/clipsym.py", PROJECT / "pipeline/data/download/packages.py"}
+        reads = bool(more & code(stage)) or name == "check"  # is made of them, or of photographs that they hold
+        assert (LIBRARIES in stage.deps, OTHER_LIBRARIES in stage.deps) == (name not in COPYING, reads), stage.name
+
+
+def test_an_evaluation_depends_on_the_shipped_weights():
+    for name, stages in resolved().items():
+        assert all(("pipeline/weights" in stage.deps) == (name == "evaluate") for stage in stages), name
 
 
 def test_the_lists_are_short():

@@ -29,6 +29,8 @@ TRAINING = (
     *(f"skimage/data/{name}.png" for name in ("brick", "grass", "gravel", "camera", "cell", "ihc", "moon")),
     *(f"skimage/data/{name}.png" for name in ("motorcycle_left", "page", "text", "clock_motion")),
     "skimage/data/hubble_deep_field.jpg",
+    *(f"foolbox/data/imagenet_{name}.jpg" for name in ("03_990", "04_949", "05_853", "11_630")),  # chestnut burrs,
+    *(f"foolbox/data/imagenet_{name}.jpg" for name in ("14_129", "15_99", "16_251", "18_317")),  # berries, animals
 )
 TEST = (
     *(f"skimage/data/{name}.png" for name in ("astronaut", "chelsea", "coffee", "coins", "color")),
@@ -39,6 +41,7 @@ TEST = (
 NO_BACKDROP = {
     *(f"skimage/data/{name}" for name in ("cell.png", "clock_motion.png", "coins.png", "color.png", "retina.jpg")),
     "sklearn/datasets/images/flower.jpg",
+    *(f"foolbox/data/imagenet_{name}.jpg" for name in ("03_990", "04_949")),
 }
 MISNAMED = {"single": 5, "multiple": 0}  # SDRW test images that are PNG files but are called .jpg in the ground truth
 LONGEST_IMAGE = (360, 480)  # pixels; with the aspects below the shorter side is 240 at least
