@@ -8,8 +8,6 @@ Where there is one process only, nothing of this costs anything.
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +17,7 @@ from torch import distributed
 
 from pipeline.errors import ParamsError
 from pipeline.params.choices import Precision
+from pipeline.runtime.process import end_with_parent
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -90,18 +89,6 @@ def launched(environment: Mapping[str, str]) -> tuple[int, int]:
 def own_devices() -> int:
     """How many processes are to be started where nobody else did."""
     return max(1, torch.cuda.device_count())
-
-
-def end_with_parent() -> None:
-    """End this process soon after the one that started it: else it would wait for ever for those that are gone."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def evaluation_shard() -> Shard:

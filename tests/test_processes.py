@@ -17,7 +17,8 @@ import yaml
 from safetensors.torch import load_file
 
 from pipeline.data.packed.split import PackedSplit
-from pipeline.processes import Shard, end_with_parent
+from pipeline.processes import Shard
+from pipeline.runtime.process import end_with_parent
 from pipeline.training import loop
 from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
 from pipeline.training.loop import train

@@ -1,4 +1,4 @@
-"""This process: the signals that ask it to stop, how it gets the memory for its arrays, and how it starts others."""
+"""This process: the signals that ask it to stop, how it gets the memory for its arrays, how it starts others."""
 
 import ctypes
 import os
@@ -6,13 +6,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import psutil
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 SIGNALS = signal.SIGINT, signal.SIGTERM
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
@@ -63,6 +67,37 @@ def stop_with_dvc() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it: else it would wait for ever for those that are gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def on_all_cores(function: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
+    """What the function makes of each item, in their order; by forked processes, one a core, on Linux."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    if cores == 1:
+        yield from map(function, items)
+        return
+    pool = ProcessPoolExecutor(min(cores, len(items)), get_context("fork"), _work_quietly)
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _work_quietly() -> None:
+    """Leave Ctrl-C to the process that waits for this one, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def keep_memory() -> None:

@@ -8,7 +8,7 @@ are asked for.
 import io
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from zlib import crc32
@@ -24,6 +24,7 @@ from pipeline.data.synthesis.backdrops import Backdrops
 from pipeline.data.synthesis.composites import QUALITY, Recipe, compose, source
 from pipeline.errors import DataError
 from pipeline.runtime.files import save_image
+from pipeline.runtime.process import on_all_cores
 
 TRAINING = (
     *(f"skimage/data/{name}.png" for name in ("brick", "grass", "gravel", "camera", "cell", "ihc", "moon")),
@@ -83,15 +84,12 @@ def write(dataset: str, root: Path, images: int, seed: int) -> None:
         raise ValueError(f"expected 2 training images or more, got {images}")
     parts = _parts(dataset, images)
     drawn: Drawn = {part: [] for part in parts}
-    with tqdm(total=sum(parts.values()), desc=dataset, unit="image") as progress:
-        for (split, kind), count in parts.items():
-            for number in range(count):
-                path = Path(root) / _image_path(dataset, split, kind, number)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                pixels, annotation = _draw(dataset, split, kind, number, seed)
-                save_image(Image.fromarray(pixels), path, quality=QUALITY)
-                drawn[split, kind].append((path, annotation))
-                progress.update()
+    jobs = [(*part, number) for part, count in parts.items() for number in range(count)]
+    for folder in {_image_path(dataset, *job).parent for job in jobs}:
+        (Path(root) / folder).mkdir(parents=True, exist_ok=True)
+    made = on_all_cores(partial(_write, dataset, Path(root), seed), jobs)
+    for (split, kind, _), image in zip(jobs, tqdm(made, dataset, len(jobs), unit="image")):
+        drawn[split, kind].append(image)
     annotate[dataset](Path(root), drawn)
 
 
@@ -109,16 +107,24 @@ def _parts(dataset: str, images: int) -> dict[tuple[str, str], int]:
     return {("train", ""): train, ("val", ""): val, ("test", ""): test}
 
 
-def _image_path(dataset: str, split: str, kind: str, number: int) -> str:
+def _image_path(dataset: str, split: str, kind: str, number: int) -> Path:
     if dataset == "dendi":
-        return f"images/{split}_{number:04d}.jpg"
+        return Path(f"images/{split}_{number:04d}.jpg")
     if dataset == "ldrs":
-        return f"LDRS/{split}/{number:04d}.jpg"
+        return Path(f"LDRS/{split}/{number:04d}.jpg")
     if dataset == "nyu":
-        return f"NYU/{kind}/I{number + 1:03d}.png"
+        return Path(f"NYU/{kind}/I{number + 1:03d}.png")
     folder = {"train": "training", "test": "testing"}[split]
     suffix = "png" if split == "test" and number == MISNAMED[kind] else "jpg"
-    return f"SDRW/reflection_{folder}/{kind}_{folder}/{kind}_{number + 1:03d}.{suffix}"
+    return Path(f"SDRW/reflection_{folder}/{kind}_{folder}/{kind}_{number + 1:03d}.{suffix}")
+
+
+def _write(dataset: str, root: Path, seed: int, job: tuple[str, str, int]) -> tuple[Path, Annotation]:
+    """Make one image; its file and what is marked in it."""
+    path = root / _image_path(dataset, *job)
+    pixels, annotation = _draw(dataset, *job, seed)
+    save_image(Image.fromarray(pixels), path, quality=QUALITY)
+    return path, annotation
 
 
 def _draw(dataset: str, split: str, kind: str, number: int, seed: int) -> tuple[np.ndarray, Annotation]:
