@@ -4,13 +4,16 @@ not a traceback.
 A stage that a signal stopped exits as shells say it: 130 for SIGINT (Ctrl-C), 143 for SIGTERM.
 """
 
+import json
 import sys
 from collections.abc import Callable
 from inspect import signature
+from pathlib import Path
 
 from pipeline.errors import Interrupted, UserError, said
+from pipeline.runtime.files import write_text
 from pipeline.runtime.log import log_shown
-from pipeline.runtime.processor import same_kernels
+from pipeline.runtime.processor import provenance, same_kernels
 
 
 def run_stage(stage: Callable[..., None]) -> None:
@@ -32,3 +35,9 @@ def run_stage(stage: Callable[..., None]) -> None:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:  # a full disk, a folder that may not be written
         sys.exit(f"{type(error).__name__}: {said(error)}")
+
+
+def write_metrics(name: str, figures: dict) -> None:
+    """Write metrics/NAME.json, and metrics/provenance/NAME.json, which says where: `make compare` looks at both."""
+    for folder, content in ("metrics", figures), ("metrics/provenance", provenance()):
+        write_text(Path(folder, f"{name}.json"), json.dumps(content, indent=2) + "\n")

@@ -8,17 +8,20 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from pipeline.errors import UserError
-from pipeline.reporting.compare import failures
+from pipeline.reporting.compare import flatten, verdict
 from stages.command import run_stage
 
 # Kept in Git beside the metrics of dvc.yaml, and too wide for `dvc exp show`.
 BESIDES = ("metrics/robustness.json", "metrics/ablation.json", "metrics/data.json")
+SPREAD = "metrics/spread.json"  # of `dvc repro ablation/dvc.yaml:spread`
 NOT_IN_CACHE = "not in DVC's cache; `dvc fetch --all-branches` takes it from a remote, `cache: false` lets Git keep it"
 
 
@@ -29,20 +32,48 @@ def compare(*words: str) -> None:
     parser.add_argument("--max-drop", type=float, default=1.0, metavar="POINTS", help="an F1 may fall by (default: 1)")
     chosen = parser.parse_args(words)
     require_revision(chosen.target)
-    (old_task, old), (task, new) = read_metrics(chosen.target), read_metrics(None)
-    found = failures(old, new, chosen.target, chosen.max_drop)
-    if old_task != task:
-        found.insert(0, f"`task` is {old_task} at {chosen.target}, {task} here: their F1 are not of the same")
-    passed = f"**Passed**: no metric is missing, no F1 fell by more than {chosen.max_drop} points."
+    old, new = read_side(chosen.target), read_side(None)
+    apart = {file for file in old.metrics if old.provenance.get(file) != new.provenance.get(file)}
+    found, within = verdict(
+        old.metrics, new.metrics, chosen.target, chosen.max_drop, dict.fromkeys(apart, flatten(new.spread))
+    )
+    if old.task != new.task:
+        found.insert(0, f"`task` is {old.task} at {chosen.target}, {new.task} here: their F1 are not of the same")
+    passed = f"**Passed**: no metric is missing, no F1 fell by more than {chosen.max_drop} points"
+    passed += ", or by more than the noise." if apart else "."
+    files = sorted({*old.metrics, *new.metrics})
     parts = [
         f"## Metrics beside {chosen.target}",
-        "\n".join(["**Failed**:", "", *(f"- {failure}" for failure in found)]) if found else passed,
-        difference("metrics", chosen.target, "--targets", *sorted({*old, *new})) or "No metric changed.",
+        listed("**Failed**:", found) if found else passed,
+        *([listed("**Noise**:", within)] if within else []),
+        *differently_made(old, new, chosen.target, apart),
+        difference("metrics", chosen.target, "--targets", *files) or "No metric changed.",
         difference("params", chosen.target) or "No parameter changed.",
     ]
     print("\n\n".join(parts + outdated()))
     if found:
         sys.exit(1)
+
+
+def listed(heading: str, lines: Iterable[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join([heading, "", *(f"- {line}" for line in lines)])
+
+
+def differently_made(old: "Side", new: "Side", target: str, apart: Iterable[str]) -> list[str]:
+    """What is to be known of metrics that were made on different machines; none where all are comparable to the bit."""
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for file in sorted(apart):
+        pairs.setdefault((said(old.provenance.get(file)), said(new.provenance.get(file))), []).append(f"`{file}`")
+    lines = [f"at {target} made with {was}, here with {now}: {', '.join(files)}" for (was, now), files in pairs.items()]
+    known = f"The noise is that of {SPREAD}." if new.spread else f"{SPREAD} would tell the noise: see docs/ci.md."
+    heading = f"**Not comparable to the last bit**, so that small changes mean nothing. {known}"
+    return [listed(heading, lines)] if lines else []
+
+
+def said(provenance: dict | None) -> str:
+    """In words."""
+    return ", ".join(f"{key} {value}" for key, value in provenance.items()) if provenance else "what is not known"
 
 
 def require_revision(target: str) -> None:
@@ -59,8 +90,20 @@ def require_revision(target: str) -> None:
         )
 
 
-def read_metrics(revision: str | None) -> tuple[str | None, dict[str, dict | str]]:
-    """The task, and {file: what it holds, or why it cannot be read} of the metrics, at a Git revision or here (None).
+@dataclass(frozen=True)
+class Side:
+    """The metrics of a version, {file: what it holds, or why it cannot be read}; {file: where it was made}, if that is
+    known; the standard deviations of F1 over seeds; and the task.
+    """
+
+    metrics: dict[str, dict | str]
+    provenance: dict[str, dict]
+    spread: dict
+    task: str | None
+
+
+def read_side(revision: str | None) -> Side:
+    """What there is at a Git revision or here (None).
 
     Not by DVC's own reading, which leaves out nulls. The project may lie anywhere below the root of the Git repository.
     """
@@ -73,7 +116,14 @@ def read_metrics(revision: str | None) -> tuple[str | None, dict[str, dict | str
             others = [file for file in BESIDES if repo.dvcfs.exists(repo.dvcfs.root_marker + file)]
             names = dict.fromkeys([*shown["data"], *others])
             params = repo.params.show(targets=["params.yaml"], on_error="raise")[""]["data"]["params.yaml"]["data"]
-            return params.get("task"), {file: read_metric(repo.dvcfs, file) for file in names}
+            made = {file: read_metric(repo.dvcfs, file.replace("metrics/", "metrics/provenance/")) for file in names}
+            spread = read_metric(repo.dvcfs, SPREAD)
+            return Side(
+                {file: read_metric(repo.dvcfs, file) for file in names},
+                {file: content for file, content in made.items() if isinstance(content, dict)},
+                spread if isinstance(spread, dict) else {},
+                params.get("task"),
+            )
     except DvcException as error:
         raise UserError(f"{place}: {error}") from error
 

@@ -16,10 +16,10 @@ from pipeline.model.clipsym import best_device
 from pipeline.model.header import SHIPPED
 from pipeline.params import load_params
 from pipeline.processes import evaluation_shard, gathered
-from pipeline.runtime.files import atomic_folder, write_text
+from pipeline.runtime.files import atomic_folder
 from pipeline.scoring.f1 import F1Counts, score
 from pipeline.scoring.sets import TEST_SETS
-from stages.command import run_stage
+from stages.command import run_stage, write_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def main(test_set: str) -> None:
         both = {**summary, "shipped": f1_summary(beside, shipped_record.detection_threshold or 0.5)}
         (folder / "summary.json").write_text(json.dumps({params.task: both}, indent=2) + "\n")
     figures = {"max_f1": summary["max_f1"], "f1": summary.get("f1_at_validation_threshold")}
-    write_text(Path("metrics") / f"{test_set}.json", json.dumps({test_set: figures}, indent=2) + "\n")
+    write_metrics(test_set, {test_set: figures})
 
 
 if __name__ == "__main__":

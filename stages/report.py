@@ -6,9 +6,9 @@ from pathlib import Path
 from pipeline.model.checkpoint import load_record
 from pipeline.params import load_params
 from pipeline.reporting.report import write_report
-from pipeline.runtime.files import atomic_folder, write_text
+from pipeline.runtime.files import atomic_folder
 from pipeline.scoring.sets import TEST_SETS
-from stages.command import run_stage
+from stages.command import run_stage, write_metrics
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     with atomic_folder(Path("report")) as folder:
         write_report(params, record, summaries, turned, list(cells.values()), Path("evaluation"), folder)
     figures = {params.task: {name: {"max_f1": cell["max_f1"]} for name, cell in cells.items()}}
-    write_text(Path("metrics/ablation.json"), json.dumps(figures, indent=2) + "\n")
+    write_metrics("ablation", figures)
 
 
 if __name__ == "__main__":

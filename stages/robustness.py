@@ -1,6 +1,5 @@
 """Stage `robustness`: the trained model on turned and mirrored test images of DENDI, under metrics/robustness.json."""
 
-import json
 from pathlib import Path
 
 from pipeline.data.packed.split import packed_splits
@@ -8,8 +7,7 @@ from pipeline.evaluation.robustness import robustness
 from pipeline.model.checkpoint import load_model
 from pipeline.model.clipsym import best_device
 from pipeline.params import load_params
-from pipeline.runtime.files import write_text
-from stages.command import run_stage
+from stages.command import run_stage, write_metrics
 
 
 def main() -> None:
@@ -20,7 +18,7 @@ def main() -> None:
     threshold = record.thresholds["dendi"]
     found = robustness(model.to(best_device()), splits, params.train.batch, threshold, params.seed)
     figures = {params.task: {name: sums.summary(threshold) for name, sums in found.items()}}
-    write_text(Path("metrics/robustness.json"), json.dumps(figures, indent=2) + "\n")
+    write_metrics("robustness", figures)
 
 
 if __name__ == "__main__":

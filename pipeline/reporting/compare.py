@@ -4,16 +4,21 @@ import math
 from typing import Any
 
 F1 = ("max_f1", "f1")  # their keys: the best F1, and that at the threshold of the validation
-ROUNDING = 1e-9  # of a difference between two F1
+ROUNDING = 1e-7  # of a difference between two F1, in points
+BAND = 2 * math.sqrt(2)  # two standard deviations of the difference between two runs, in those of one run
 
 
-def failures(old: dict, new: dict, target: str, max_drop: float) -> list[str]:
-    """What speaks against the metrics `new`, of this checkout, beside `old`, of the Git revision `target`; Markdown.
+def verdict(
+    old: dict, new: dict, target: str, max_drop: float, noise: dict[str, dict[str, float]]
+) -> tuple[list[str], list[str]]:
+    """What speaks against the metrics `new`, of this checkout, beside `old`, of the Git revision `target`, and which
+    falls are within the noise; Markdown.
 
     Both are {file: its nested metrics, or a string that says why they cannot be read}. An F1 may fall by `max_drop`
-    points, hundredths.
+    points, hundredths. `noise`: of files that were made on another machine or with other libraries, the standard
+    deviation of some of their flat metrics over seeds, in 0..1: these may fall by BAND times as much.
     """
-    found = []
+    found, within = [], []
     for file in sorted({*old, *new}):
         before, after = (metrics.get(file, "no metric of dvc.yaml, and no such file") for metrics in (old, new))
         if isinstance(before, str):
@@ -25,10 +30,20 @@ def failures(old: dict, new: dict, target: str, max_drop: float) -> list[str]:
         before, after = flatten(before), flatten(after)
         for key, (was, now) in missing(before, after).items():
             found.append(f"`{file}` `{key}`: {was} at {target}, {now} here")
-        for key, (high, low) in fallen(before, after, max_drop).items():
-            lost = f"{100 * (high - low):.2f} points lost, {max_drop} allowed"
-            found.append(f"`{file}` `{key}` fell from {100 * high:.2f} to {100 * low:.2f}: {lost}")
-    return found
+        for key, (high, low) in fallen(before, after).items():
+            band = noise.get(file, {}).get(key)
+            allowed, lost = max_drop if band is None else 100 * BAND * band, 100 * (high - low)
+            said = f"`{file}` `{key}` fell from {100 * high:.2f} to {100 * low:.2f}: {lost:.2f} points lost"
+            if lost > allowed + ROUNDING:
+                found.append(f"{said}, {_points(allowed)} allowed")
+            elif band is not None:
+                within.append(f"{said}, {_points(allowed)} are noise")
+    return found, within
+
+
+def _points(number: float) -> str:
+    """To the hundredth, one decimal at least."""
+    return str(float(f"{number:.2f}"))
 
 
 def flatten(metrics: dict, prefix: str = "") -> dict[str, Any]:
@@ -48,10 +63,10 @@ def missing(old: dict, new: dict) -> dict[str, tuple[str, str]]:
     return {key: (was, now) for key, (was, now) in kinds.items() if was != now or was == "not finite"}
 
 
-def fallen(old: dict, new: dict, max_drop: float) -> dict[str, tuple[float, float]]:
-    """{key: both values} of the F1, from 0 to 1, among flat metrics that fell by more than `max_drop` points."""
+def fallen(old: dict, new: dict) -> dict[str, tuple[float, float]]:
+    """{key: both values} of the F1, from 0 to 1, among flat metrics that fell."""
     shared = [key for key in old if key.split(".")[-1] in F1 and _kind(old, key) == _kind(new, key) == "a number"]
-    return {key: (old[key], new[key]) for key in shared if old[key] - new[key] > max_drop / 100 + ROUNDING}
+    return {key: (old[key], new[key]) for key in shared if old[key] > new[key]}
 
 
 def _kind(metrics: dict, key: str) -> str:

@@ -51,6 +51,28 @@ def computes_alike() -> bool:
     return all(os.environ.get(name) == value for name, value in ANYWHERE.items())
 
 
+def provenance() -> dict[str, str | int]:
+    """What the figures of this process depend on beside the code, the data and the parameters. Two that were made with
+    the same are equal to the last bit.
+    """
+    import torch  # here: not all that look at this module's settings have it
+
+    alike = computes_alike()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(alike and has_avx2())
+    asked = "anywhere" if alike else "machine"
+    return {"reproducible": asked, "device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _processor(alike: bool) -> str:
+    """Any with AVX2, or this one by name, family, model and the instructions that PyTorch takes."""
+    import torch
+
+    if alike:
+        return "x86-64 with AVX2"
+    known = [_cpuinfo("model name"), *(f"{key} {_cpuinfo(key)}" for key in ("cpu family", "model") if _cpuinfo(key))]
+    return ", ".join([*filter(None, known), platform.machine(), torch.backends.cpu.get_cpu_capability()])
+
+
 def has_avx2() -> bool:
     """Whether this is an x86-64 processor with AVX2; elsewhere than on Linux taken for granted."""
     return platform.machine() in ("x86_64", "AMD64") and (not (found := _cpuinfo("flags")) or "avx2" in found.split())

@@ -208,6 +208,44 @@ def test_a_project_below_the_root_of_its_git_repository(made, tmp_path):
     assert "HEAD~1: Commit" in refused(folder, "HEAD~1") and "does not contain a DVC repo" in refused(folder, "HEAD~1")
 
 
+ANYWHERE = {"reproducible": "anywhere", "device": "x86-64 with AVX2", "threads": 2, "torch": "2.14.1"}
+
+
+def test_metrics_of_another_machine_may_fall_by_the_noise(repository):
+    """Which is measured for some of them; of the others, and of those that were made alike, none may."""
+    provenance = repository / "metrics/provenance"
+    provenance.mkdir()
+    (provenance / "dendi.json").write_text(json.dumps(ANYWHERE))
+    (repository / "metrics/spread.json").write_text(json.dumps({"dendi": {"max_f1": 0.01, "f1": 0.001}}))
+    commit(repository, "with its provenance")
+    write(repository, dendi=DENDI | {"max_f1": 0.65})
+    page = compare(repository, "HEAD", fails=True)
+    assert "2.00 points lost, 1.0 allowed" in page and "Not comparable" not in page
+    (provenance / "dendi.json").write_text(json.dumps(ANYWHERE | {"reproducible": "machine", "device": "AMD EPYC"}))
+    page = compare(repository, "HEAD")
+    assert "**Noise**:\n\n- `metrics/dendi.json` `dendi.max_f1` fell from 67.00 to 65.00" in page
+    assert "**Not comparable to the last bit**" in page and page.count("\n- ") == 2
+    assert (
+        "- at HEAD made with reproducible anywhere, device x86-64 with AVX2, threads 2, torch 2.14.1, here with "
+        "reproducible machine, device AMD EPYC, threads 2, torch 2.14.1: `metrics/dendi.json`"
+    ) in page
+    write(repository, dendi=DENDI | {"max_f1": 0.6, "f1": 0.645})
+    page = compare(repository, "HEAD", fails=True)
+    assert "7.00 points lost, 2.83 allowed" in page and "0.50 points lost, 0.28 allowed" in page
+    page = compare(repository, "main~1", fails=True)
+    assert "at main~1 made with what is not known, here with reproducible machine" in page
+    done(repository, "git", "reset", "--hard", "--quiet", "HEAD~1")
+
+
+def test_a_linked_worktree(repository, tmp_path):
+    done(repository, "git", "worktree", "add", "--quiet", str(tmp_path / "tree"), "-b", "feature")
+    write(tmp_path / "tree", dendi=DENDI | {"max_f1": 0.6})
+    page = compare(tmp_path / "tree", "main", fails=True)
+    assert "- `metrics/dendi.json` `dendi.max_f1` fell from 67.00 to 60.00" in page
+    done(repository, "git", "worktree", "remove", "--force", str(tmp_path / "tree"))
+    done(repository, "git", "branch", "-D", "feature")
+
+
 def test_a_folder_without_git_is_refused(made, tmp_path):
     shutil.copytree(made, tmp_path / "copy", ignore=shutil.ignore_patterns(".git"))
     assert "UserError: Git cannot read this folder's history: fatal: not a git rep" in refused(
