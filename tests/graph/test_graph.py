@@ -19,7 +19,7 @@ from tests.graph.stages import FILES, GRAPHS, LINKS, PROJECT, resolved
 
 PARAMS = load_params(PROJECT / "params.yaml")
 MAIN, PRESETS, WEIGHTS = (GRAPHS[file] for file in FILES)
-CELLS = [name for name in PRESETS if name != "table"]
+CELLS = [name for name in PRESETS if name not in ("table", "spread")]
 EXPENSIVE = ["train", "ablation", *CELLS, "synthesize", "label", "taught", "weights", "further"]
 
 
@@ -50,7 +50,9 @@ def test_metrics_are_kept_by_git_and_listed():
     }
     content = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
     assert content["metrics"] == [f"metrics/{name}.json" for name in TEST_SETS]
-    assert {*content["metrics"], *BESIDES} == written
+    of_models = {*content["metrics"], *BESIDES} - {"metrics/data.json"}
+    provenance = {file.replace("metrics/", "metrics/provenance/") for file in of_models}
+    assert {*content["metrics"], *BESIDES, *provenance} == written
     for name, file in zip(TEST_SETS, content["metrics"]):  # else `dvc exp show` puts the file before each key
         assert list(json.loads((PROJECT / file).read_text())) == [name]
     presets = yaml.safe_load((PROJECT / "ablation/dvc.yaml").read_text())
@@ -112,7 +114,7 @@ def test_a_preset_varies_by_seed_and_writes_where_its_table_reads(name):
     stage = PRESETS[name]
     cell = "-".join(f"${{item.{axis}}}" for axis in stage["matrix"])
     assert list(stage["matrix"])[-1] == "seed" and stage["outs"] == [f"models/ablation/{name}/{cell}"]
-    assert stage["cmd"].split()[3] == f"{name}/{cell}" and name in PRESETS["table"]["matrix"]["preset"]
+    assert stage["cmd"].split()[3] == f"{name}/{cell}" and name in [*PRESETS["table"]["matrix"]["preset"], "seeds"]
     names = cell_names(stage["matrix"], PARAMS.presets)
     assert len(set(names)) == len(names) > 2
 

@@ -65,7 +65,7 @@ def test_a_fall_by_just_what_is_allowed_passes(old):
 
 
 def test_noise_is_two_deviations_of_a_difference():
-    """0.01 over seeds: 2 * sqrt(2) * 1 = 2.83 points. Where nobody measured it, a metric may fall by what is allowed."""
+    """0.01 over seeds: 2 * sqrt(2) * 1 = 2.83 points. Where it is not known, a metric may fall by what is allowed."""
     old, noise = {"a": {"r": {"max_f1": 0.7, "f1": 0.6}}}, {"a": {"r.max_f1": 0.01}}
     found, within = verdict(old, {"a": {"r": {"max_f1": 0.672, "f1": 0.6}}}, "main", 1.0, noise)
     assert not found and within == ["`a` `r.max_f1` fell from 70.00 to 67.20: 2.80 points lost, 2.83 are noise"]

@@ -1,6 +1,7 @@
 """What `evaluate` and `robustness` write, beside what follows by hand from a model whose heat maps are known."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from pipeline.figures.pictures import LARGE, LINE
 from pipeline.model.checkpoint import load_model, load_record
 from pipeline.model.clipsym import CLIPSym
 from pipeline.model.header import SHIPPED
+from pipeline.params import load_params
 from pipeline.processes import Shard
 from pipeline.scoring import f1 as scores
 from pipeline.scoring.f1 import THRESHOLDS as LEVELS
-from stages import evaluate, robustness
+from stages import evaluate, robustness, seed
 from tests.stages.scene import (
     AXIS,
     SIZE,
@@ -80,6 +82,28 @@ def test_figures_of_a_test_set(seen, test_set):
     assert found["f1_at_validation_threshold"] == pytest.approx(2 * images / (images + wrong + marks))
     metrics = {"max_f1": found["max_f1"], "f1": found["f1_at_validation_threshold"]}
     assert read(f"metrics/{test_set}.json") == {test_set: metrics}
+
+
+def test_another_seed_is_scored_as_the_evaluation_does(seen, monkeypatch):
+    trained = []
+
+    def train(params, training, validation, folder):
+        trained.append((params.seed, [split.path.parts[-2:] for split in [*training, *validation]]))
+        folder.mkdir(parents=True)
+        shutil.copy("models/main/model.safetensors", folder)
+        return load_record(folder / "model.safetensors")
+
+    monkeypatch.setattr(seed, "train", train)
+    seed.main("seeds/5", "seed=5")
+    for test_set in SETS:
+        evaluate.main(test_set)
+    expected = {name: read(f"metrics/{name}.json")[name] for name in SETS}
+    assert read("models/ablation/seeds/5/scores.json") == expected
+    names = [name for name in load_params().train.datasets if name in IMAGES]
+    splits = [(name, f"{split}.safetensors") for split in ("train", "val") for name in names]
+    assert trained == [(5, splits)]
+    provenance = read("metrics/provenance/dendi.json")
+    assert provenance == {**provenance, "reproducible": "machine", "threads": torch.get_num_threads()}
 
 
 def test_the_best_threshold_is_that_of_the_best_f1_not_precision():

@@ -9,8 +9,9 @@ from statistics import mean, stdev
 
 import pytest
 
+from pipeline.errors import DataError
 from pipeline.scoring.sets import TEST_SETS
-from stages import report
+from stages import report, spread
 from stages import table as table_stage
 from tests.stages.scene import PROJECT, draw, heat, read, save_checkpoint, table, write_params
 
@@ -171,3 +172,17 @@ def test_figures_of_a_preset(folder, seeds):
             for kind in ("equivariant", "plain")
         }
     }
+
+
+def test_the_spread_of_the_seeds(folder):
+    """Of 0.5, 0.6 and 0.7 it is 0.1, of a sample; none where there is no ground truth."""
+    write_params(folder, "presets.seeds=[0,4,7]")
+    for seed, value in ((0, 0.5), (4, 0.7), (7, 0.6)):
+        scores = {"dendi": {"max_f1": value, "f1": value / 2}, "own": {"max_f1": None, "f1": None}}
+        write(folder / f"models/ablation/seeds/{seed}/scores.json", scores)
+    spread.main()
+    expected = {"dendi": {"max_f1": pytest.approx(0.1), "f1": pytest.approx(0.05)}, "own": {"max_f1": None, "f1": None}}
+    assert read("metrics/spread.json") == expected
+    write_params(folder, "presets.seeds=[4]")
+    with pytest.raises(DataError, match="presets.seeds: expected 2 or more"):
+        spread.main()
