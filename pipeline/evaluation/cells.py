@@ -14,12 +14,17 @@ ROBUSTNESS_IMAGES = 40  # of the test images: transforming takes ten times as lo
 
 
 def short(params: Params) -> Params:
-    """The parameters of a short training: on DENDI alone, at the ablation's input size and number of epochs."""
+    """The parameters of a short training: on DENDI alone, at the ablation's input size and number of epochs.
+
+    All cells start from pretrained towers: the shipped weights would favour those of their own shape.
+    """
     entry = params.chosen.model_copy(update={"input_size": params.ablation.input_size})
     return params.model_copy(
         update={
             "backbones": {**params.backbones, params.backbone: entry},
-            "train": params.train.model_copy(update={"datasets": ("dendi",), "epochs": params.ablation.epochs}),
+            "train": params.train.model_copy(
+                update={"datasets": ("dendi",), "epochs": params.ablation.epochs, "start": "pretrained"}
+            ),
         }
     )
 

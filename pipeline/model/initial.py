@@ -22,7 +22,7 @@ def start_from(model: CLIPSym, path: Path, shape: DecoderParams) -> None:
     not fit.
 
     From the portable form it is brought back to the trainable one. A model with prompts may go on from one without: it
-    begins as the same function, whatever they say. An upsampler of another shape begins anew, which is told.
+    begins as the same function, whatever they say. What is of another shape in the decoder begins anew, which is told.
     """
     source, record = load_model(path)
     state = source.state_dict()
@@ -33,13 +33,14 @@ def start_from(model: CLIPSym, path: Path, shape: DecoderParams) -> None:
         state = {name: value for name, value in state.items() if not name.startswith("image_tower.")}
     if source.text_embeddings is None and model.text_embeddings is not None:
         state |= without_effect(model, state)
-    if record.decoder != shape or record.portable:
-        state = {name: value for name, value in state.items() if not name.startswith(UPSAMPLER)}
+    own = UPSAMPLER if record.decoder.width == shape.width else "decoder."  # what begins anew in another shape
     if record.decoder != shape:
-        logger.info("%s: its upsampler is of another shape, %s; this one begins anew", path, record.decoder)
+        logger.info("%s: its decoder is of another shape, %s; here %s* begins anew", path, record.decoder, own)
+        state = {name: value for name, value in state.items() if not name.startswith(own)}
     elif record.portable:
+        state = {name: value for name, value in state.items() if not name.startswith(own)}
         steer(model.decoder.upsampler, source.decoder.upsampler)
-    kept = {name: value for name, value in model.state_dict().items() if name.startswith((UPSAMPLER, "image_tower."))}
+    kept = {name: value for name, value in model.state_dict().items() if name.startswith((own, "image_tower."))}
     try:
         model.load_state_dict(kept | state)
     except RuntimeError as error:

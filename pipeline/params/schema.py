@@ -12,6 +12,7 @@ from pipeline.params.choices import (
     PromptKind,
     Reproducible,
     Schedule,
+    Start,
     Targets,
     Task,
     TowerUse,
@@ -126,6 +127,7 @@ class TrainParams(_Section):
     """How the model is trained."""
 
     datasets: Annotated[tuple[Literal["dendi", "sdrw", "ldrs", "nyu", "own"], ...], Field(min_length=1)]
+    start: Start
     initial: File
     epochs: Count
     batch: Count

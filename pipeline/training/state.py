@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.model.backbones.catalogue import pretrained
 from pipeline.model.clipsym import CLIPSym, build_model
+from pipeline.model.header import SHIPPED
 from pipeline.model.initial import start_from
 from pipeline.model.prompts import chosen
 from pipeline.params import Params
@@ -18,7 +19,9 @@ from pipeline.params.project import located
 
 
 def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
-    """A model with pretrained towers and a fresh decoder, or with `train.initial`'s weights, and the prompts drawn."""
+    """A model and the prompts drawn: with pretrained towers and a fresh decoder, with the weights that come with the
+    package, or with those of `train.initial`.
+    """
     torch.manual_seed(params.seed)
     prompts = chosen(params.prompts, params.seed)
     backbone = pretrained(params.chosen)
@@ -26,6 +29,8 @@ def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     model = build_model(backbone.image_tower(), embeddings, params.decoder, params.train.precision)
     if params.train.initial:
         start_from(model, located(params.train.initial), params.decoder)
+    elif params.train.start == "shipped" and params.chosen.family == "lite":
+        start_from(model, SHIPPED / f"lite_{params.task}.safetensors", params.decoder)
     model.image_tower.freeze(params.chosen.frozen)
     if params.train.image_tower == "frozen":
         model.image_tower.requires_grad_(False)

@@ -210,7 +210,7 @@ def test_starts_from_a_checkpoint(run, data, tmp_path):
         new_model(other)
     with pytest.raises(CheckpointError, match="nowhere: no such file or folder"):
         fingerprint(params(initial=tmp_path / "nowhere"), data[0])
-    wider = params(initial=weights)
-    wider = wider.model_copy(update={"decoder": wider.decoder.model_copy(update={"width": 16})})
+    more = params(initial=weights)
+    more = more.model_copy(update={"prompts": more.prompts.model_copy(update={"count": 9})})
     with pytest.raises(CheckpointError, match="its weights are of another model"):
-        new_model(wider)
+        new_model(more)
