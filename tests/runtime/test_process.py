@@ -1,11 +1,14 @@
-"""Freed arrays stay with the process, where its allocator can be told so."""
+"""Freed arrays stay with the process, where its allocator can be told so; all cores work."""
 
 import os
 import platform
 import subprocess
 import sys
 
+import psutil
 import pytest
+
+from pipeline.runtime.process import on_all_cores
 
 SCRIPT = """
 import os, sys
@@ -31,3 +34,30 @@ def test_freed_memory_is_kept():
         grown[mode], huge_pages = int(out.split()[0]), out.split()[1]
         assert huge_pages == ("1" if mode == "kept" else "None")
     assert grown["default"] < 50e6 < 150e6 < grown["kept"]
+
+
+def test_all_cores_work_and_the_order_stays():
+    assert list(on_all_cores(abs, range(-50, 0))) == list(range(50, 0, -1))
+    with pytest.raises(ZeroDivisionError):
+        list(on_all_cores((1).__truediv__, [1, 0, 1]))
+
+
+KILLED = """
+import os, sys, time
+from pipeline.runtime.process import on_all_cores
+def work(number):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+list(on_all_cores(work, range(4)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="one core works alone")
+def test_those_that_work_end_with_the_process_that_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    workers = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
+    parent.kill()
+    _, left = psutil.wait_procs(workers, timeout=20)
+    parent.wait()
+    parent.stdout.close()
+    assert not left
