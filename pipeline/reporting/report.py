@@ -22,8 +22,9 @@ EMBEDDED_NOTE = (
     "further down are of the real DENDI, SDRW and LDRS, and of a ViT-B/16 trained on GPUs."
 )
 PUBLISHED_NOTE = (
-    "Comparable with the published column where the backbone is `clip`, the decoder's width 64, the prompts 25 of 4 "
-    "words, and the training sets are the paper's: DENDI for DENDI; NYU, LDRS and SDRW for SDRW, LDRS and mixed."
+    "Comparable with the published column where the backbone is `clip`, the decoder's width 64, its group C8 with 2 "
+    "layers, the prompts 25 of 4 words, and the training sets are the paper's: DENDI for DENDI; NYU, LDRS and SDRW for "
+    "SDRW, LDRS and mixed."
 )
 SCORES_NOTE = (
     "`shipped weights` are those of `symmetry detect`, here at this model's input size and without further views. "
@@ -93,7 +94,8 @@ def _model(params: Params, record: "ModelRecord") -> str:
     return (
         f"Backbone `{params.backbone}` at {params.chosen.input_size} px, prompts `{params.prompts.kind}` "
         f"({len(record.prompts)}), {params.decoder.upsampler} upsampler ({params.decoder.group}), decoder width "
-        f"{params.decoder.width}. Best epoch {record.epoch} of {params.train.epochs}, validation F1 "
+        f"{params.decoder.width}, from a `{params.train.start}` start. "
+        f"Best epoch {record.epoch} of {params.train.epochs}, validation F1 "
         f"{100 * record.validation_f1:.1f} (mean over data sets)."
     )
 
@@ -113,9 +115,11 @@ def against_baselines(scores: pd.DataFrame) -> str:
 
 def _ablation_note(params: Params) -> str:
     return (
-        f"Short runs: {params.ablation.epochs} epochs at {params.ablation.input_size} px, one seed, so that small "
-        "differences mean nothing. The columns on turned images are explained under the next heading; here they are "
-        "of some of the test images. `dvc repro ablation/dvc.yaml` runs the ablations of the paper with several seeds."
+        f"Short runs: {params.ablation.epochs} epochs at {params.ablation.input_size} px, one seed, from pretrained "
+        "towers and a fresh decoder. In so few steps one seed in three fails to learn, and F1 differs between seeds by "
+        "up to 20 points, so that the order of the rows says nothing about prompts and upsamplers. `dvc repro "
+        "ablation/dvc.yaml` runs the ablations of the paper with several seeds, and docs/ablation.md shows them. The "
+        "columns on turned images are explained under the next heading; here they are of some of the test images."
     )
 
 
