@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[1]
 PACKED, MODEL = Path("data/packed/model"), Path("models/main/model.safetensors")
 NAMES = "train", "python -m stages.train", "evaluate", "python -m stages.evaluate dendi", "detect", "symmetry detect"
 SPLITS = "train", "val", "test"
-CHANGES = ["train.datasets=[dendi]", "train.epochs=2", "train.warmup=0", "train.validate_every=1", "decoder.width=8"]
+CHANGES = ["train.datasets=[dendi]", "train.epochs=2", "train.warmup=0", "train.validate_every=1", "decoder.width=16"]
 
 
 def main(backbone: str = "lite") -> None:

@@ -33,7 +33,9 @@ def paper(prompts: int = 25, size: int = 417) -> Params:
             "backbone": "clip",
             "backbones": {"clip": entry},
             "prompts": PARAMS.prompts.model_copy(update={"count": prompts}),
-            "decoder": PARAMS.decoder.model_copy(update={"width": 64, "upsampler": "equivariant", "group": "C8"}),
+            "decoder": PARAMS.decoder.model_copy(
+                update={"width": 64, "upsampler": "equivariant", "group": "C8", "layers": 2}
+            ),
             "train": PARAMS.train.model_copy(update={"precision": "fp32"}),
         }
     )

@@ -19,7 +19,7 @@ from stages import label, ship, synthesize, weights
 from tests.project import PROJECT
 
 CHANGES = (
-    "backbones.lite.input_size=64", "decoder.width=16", "decoder.group=C4", "prompts.kind=none", "train.epochs=1",
+    "backbones.lite.input_size=64", "decoder.width=16", "decoder.layers=2", "prompts.kind=none", "train.epochs=1",
     "train.datasets=[own]", "train.batch=4", "train.warmup=0", "train.validate_every=1", "synthetic.images=8",
 )  # fmt: skip
 

@@ -164,7 +164,7 @@ def test_a_framed_mask_lies_in_the_middle():
 def real(kind, group):
     """The tiny model with random weights."""
     entry = PARAMS.backbones["tiny"].model_copy(update={"input_size": SIZE})
-    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": group, "upsampler": kind})
+    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": group, "layers": 2, "upsampler": kind})
     torch.manual_seed(0)
     backbone = pretrained(entry)
     text = backbone.embed(["cat", "tree"])

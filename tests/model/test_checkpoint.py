@@ -33,13 +33,13 @@ PROMPTS = ["cat dog", "fire hydrant vögel"]
 
 def tiny(kind="sapg", upsampler="equivariant"):
     """Parameters of a model that is quick to make."""
-    small = ["backbone=tiny", "ablation.input_size=64", "decoder.width=8"]
+    small = ["backbone=tiny", "ablation.input_size=64", "decoder.width=8", "decoder.group=C8", "decoder.layers=2"]
     return short(load_params(COMMITTED, [*small, f"prompts.kind={kind}", f"decoder.upsampler={upsampler}"]))
 
 
 def small_lite(*changes):
     """Parameters of the smallest model of the family lite."""
-    small = ["backbone=lite", "ablation.input_size=64", "decoder.width=16", "decoder.group=C4", "prompts.kind=none"]
+    small = ["backbone=lite", "ablation.input_size=64", "decoder.width=16", "decoder.layers=2", "prompts.kind=none"]
     return short(load_params(COMMITTED, [*small, *changes]))
 
 

@@ -18,7 +18,7 @@ GRID, WIDTHS, TEXT_WIDTH, PROMPTS, WIDTH = (2, 3), [5, 6, 7], 9, 4, 8  # of the 
 
 def model(size=64, prompts=("cat dog", "tree"), group="C4", kind="equivariant"):
     entry = PARAMS.backbones["tiny"].model_copy(update={"input_size": size})
-    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": group, "upsampler": kind})
+    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": group, "layers": 2, "upsampler": kind})
     torch.manual_seed(0)
     backbone = pretrained(entry)
     text = backbone.embed(prompts)

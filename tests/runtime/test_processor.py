@@ -17,7 +17,7 @@ from tests.project import PROJECT
 ASKED = """
 import os, stages, numpy as np, torch
 from numpy._core._multiarray_umath import __cpu_features__ as features
-print(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), features["AVX512F"] or features.get("X86_V4"))
+print(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), features.get("X86_V4", features["AVX512F"]))
 """
 
 

@@ -30,11 +30,11 @@ SIZE = 64
 
 def params(**recipe):
     ablation = PARAMS.ablation.model_copy(update={"input_size": SIZE})
-    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": "C4"})
+    decoder = PARAMS.decoder.model_copy(update={"width": 8, "group": "C4", "layers": 2})
     prompts = PARAMS.prompts.model_copy(update={"count": 2})
     small = {"backbone": "tiny", "ablation": ablation, "decoder": decoder, "prompts": prompts}
     cell = short(PARAMS.model_copy(update=small))
-    quick = {"epochs": 3, "batch": 4, "schedule": "constant", "validate_every": 1, **recipe}
+    quick = {"epochs": 3, "batch": 4, "schedule": "constant", "validate_every": 1, "ema": 0.0, **recipe}
     return cell.model_copy(update={"train": cell.train.model_copy(update=quick)})
 
 
