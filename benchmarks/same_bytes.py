@@ -30,13 +30,15 @@ def run(backbone: str) -> None:
     import yaml
 
     from pipeline.params.changes import changed
+    from pipeline.runtime.processor import compute_as
 
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
     for change in [f"backbone={backbone}", f"backbones.{backbone}.input_size=96", *CHANGES]:
         params = changed(params, change)
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
-    from stages import evaluate, fetch, preprocess, train  # which makes libraries compute as params.yaml says
+    compute_as(Path("params.yaml"))
+    from stages import evaluate, fetch, preprocess, train  # no library before
 
     fetch.fetch("dendi")
     preprocess.preprocess("dendi", "model")

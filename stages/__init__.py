@@ -21,5 +21,6 @@ def say(kind: type[BaseException], error: BaseException, trace: TracebackType | 
 
 sys.excepthook = say  # a stage imports what it needs before it is called
 stop_with_dvc()  # here and not later: importing the rest takes seconds
-compute_as(Path("params.yaml"))  # here, because libraries look at the environment when they are imported
+if any(word.startswith("stages.") for word in sys.orig_argv):  # a stage is run, and not only imported, as tests do
+    compute_as(Path("params.yaml"))  # here, because libraries look at the environment when they are imported
 keep_memory()  # here, because modules make arrays when they are imported

@@ -57,7 +57,7 @@ def started(folder, *words, **variables):
 
 def test_a_stage_sets_it_before_the_libraries_look(tmp_path):
     (tmp_path / "params.yaml").write_text("reproducible: anywhere\n")
-    assert started(tmp_path, "-c", ASKED, OMP_NUM_THREADS="1").split() == ["2", "AVX2", "False"]
+    assert started(tmp_path, "-c", ASKED, "stages.train", OMP_NUM_THREADS="1").split() == ["2", "AVX2", "False"]
 
 
 def test_the_environment_changes_no_byte(tmp_path):

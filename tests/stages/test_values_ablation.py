@@ -33,7 +33,7 @@ RECIPE = {
     "initial": "start.safetensors", "epochs": 9, "batch": 3, "accumulate": 2, "image_tower": "frozen",
     "text_tower": "trained", "layer_decay": 0.5, "augmentation": "turned", "schedule": "exp", "decay": 0.125,
     "warmup": 2, "alpha": 0.75, "gamma": 3.5, "ema": 0.875, "validate_every": 5, "overfit": 2,
-    "precision": "bf16", "datasets": ["sdrw", "nyu"],
+    "precision": "bf16", "datasets": ["sdrw", "nyu"], "start": "pretrained",
 }  # fmt: skip
 KEYS = [f"train.{key}={str(value).lower() if value is True else value}" for key, value in RECIPE.items()]
 DATA = {"dendi": {"train": 4, "val": 2, "test": 5}, "sdrw": {"train": 3, "val": 1, "test": 2}, "nyu": {"train": 2}}
