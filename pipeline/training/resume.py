@@ -21,6 +21,7 @@ from pipeline.data.packed.split import PackedSplit
 from pipeline.errors import CheckpointError
 from pipeline.model.checkpoint import ModelRecord, require_whole, save_model
 from pipeline.model.clipsym import CLIPSym
+from pipeline.model.header import SHIPPED
 from pipeline.params import Params
 from pipeline.params.project import located, named_files, project
 from pipeline.runtime.files import atomic_file, locked
@@ -31,10 +32,10 @@ SAVE_EVERY = 60.0  # seconds between two checkpoints
 
 
 def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
-    """A digest of what a training depends on: its parameters, this package's code, the packed splits, the files that
-    the parameters name: words, weights. Raises CheckpointError where one is missing.
+    """A digest of what a training depends on: its parameters, this package's code and weights, the packed splits, the
+    files that the parameters name: words, weights. Raises CheckpointError where one is missing.
     """
-    trained = params.model_dump_json(include={"seed", "task", "prompts", "decoder", "train"})
+    trained = params.model_dump_json(include={"reproducible", "seed", "task", "prompts", "decoder", "train"})
     digest = hashlib.sha256(f"{trained} {params.backbone} {params.chosen.model_dump_json()}".encode())
     package, sections = Path(__file__).parents[1], ("prompts.", "train.", f"backbones.{params.backbone}.")
     named = {key: located(path) for key, path in named_files(params) if path and key.startswith(sections)}
@@ -42,7 +43,8 @@ def fingerprint(params: Params, splits: Sequence[PackedSplit]) -> str:
         if not path.exists():
             raise CheckpointError(f"{path}: no such file or folder (params.yaml: {key})")
     files = [file for path in named.values() for file in (path, *sorted(path.rglob("*"))) if file.is_file()]
-    for path in [*sorted(package.rglob("*.py")), *(split.path for split in splits), *files]:
+    shipped = sorted(SHIPPED.glob("*.safetensors"))
+    for path in [*sorted(package.rglob("*.py")), *shipped, *(split.path for split in splits), *files]:
         with path.open("rb") as file:
             for block in iter(lambda: file.read(2**20), b""):
                 digest.update(block)

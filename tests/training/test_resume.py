@@ -359,6 +359,11 @@ def test_what_a_checkpoint_belongs_to(data, tmp_path):
     assert key == fingerprint(recipe.model_copy(update={"evaluate": None}), splits)
     assert key != fingerprint(recipe.model_copy(update={"seed": 1}), splits)
     assert key != fingerprint(params(gamma=3.0), splits)
+    assert key != fingerprint(recipe.model_copy(update={"reproducible": "machine"}), splits)
+    (tmp_path / "lite_reflection.safetensors").write_bytes(b"other weights to start from")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.training.resume.SHIPPED", tmp_path)
+        assert key != fingerprint(recipe, splits)
     other = tmp_path / "packed.safetensors"
     other.write_bytes(data[0][0].path.read_bytes()[:-1] + b"x")
     assert key != fingerprint(recipe, [PackedSplit(other, "reflection"), *data[1]])
