@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the trained model on one test set; F1 under metrics/, all else under evaluation/."""
+"""Stage `evaluate`: the trained model on one test set; a few scores under metrics/, all else under evaluation/."""
 
 import json
 import logging
@@ -9,15 +9,17 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.data.packed.split import packed_splits
-from pipeline.evaluation.evaluate import evaluate, f1_summary, gallery
+from pipeline.evaluation.evaluate import evaluate, f1_summary, figures, gallery
 from pipeline.figures.pictures import LARGE, LINE, WIDTH, contact_sheet, save_curve
 from pipeline.model.checkpoint import load_model
 from pipeline.model.clipsym import best_device
-from pipeline.model.header import SHIPPED
+from pipeline.model.header import SHIPPED, least_score
 from pipeline.params import load_params
 from pipeline.processes import evaluation_shard, gathered
 from pipeline.runtime.files import atomic_folder
-from pipeline.scoring.f1 import F1Counts, score
+from pipeline.scoring.detections import KINDS
+from pipeline.scoring.f1 import F1Counts
+from pipeline.scoring.heat_maps import score
 from pipeline.scoring.sets import TEST_SETS
 from stages.command import run_stage, write_metrics
 
@@ -40,6 +42,7 @@ def main(test_set: str) -> None:
         return
     threshold = record.thresholds[test_set]
     summary = found.summary(threshold)
+    detections = found.detections.summary(least_score(record.detection_threshold))
     if summary["max_f1"] is None:
         logger.info("%s: no ground truth for task %s, so that there is no F1", test_set, params.task)
     with atomic_folder(Path("evaluation") / test_set) as folder:
@@ -50,10 +53,10 @@ def main(test_set: str) -> None:
         for name, picture in pictures.items():
             Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")
         contact_sheet(list(pictures.values()), LARGE + LINE, WIDTH).save(folder / "gallery.png")
-        both = {**summary, "shipped": f1_summary(beside, shipped_record.detection_threshold or 0.5)}
+        shipped_f1 = f1_summary(beside, least_score(shipped_record.detection_threshold))
+        both = {**summary, "shipped": shipped_f1, KINDS[params.task]: detections}
         (folder / "summary.json").write_text(json.dumps({params.task: both}, indent=2) + "\n")
-    figures = {"max_f1": summary["max_f1"], "f1": summary.get("f1_at_validation_threshold")}
-    write_metrics(test_set, {test_set: figures})
+    write_metrics(test_set, {test_set: figures(summary, detections, params.task)})
 
 
 if __name__ == "__main__":

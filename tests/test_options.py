@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from pipeline.data.packed.split import TargetSplit
 from pipeline.model.checkpoint import load_model
 from pipeline.processes import ALL, start
-from pipeline.scoring.f1 import heat_maps
+from pipeline.scoring.heat_maps import heat_maps
 from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
 from pipeline.training.loop import balanced_alpha, train
 from pipeline.training.resume import Checkpoint

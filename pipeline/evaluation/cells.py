@@ -8,7 +8,7 @@ from pipeline.data.packed.split import PackedSplit
 from pipeline.evaluation.robustness import robustness
 from pipeline.model.clipsym import CLIPSym
 from pipeline.params import Params
-from pipeline.scoring.f1 import score
+from pipeline.scoring.heat_maps import score
 
 ROBUSTNESS_IMAGES = 40  # of the test images: transforming takes ten times as long as scoring
 

@@ -1,8 +1,10 @@
-"""A model on one test set: F1, that of heat maps which look at no image, the precision-recall curve, and overlays."""
+"""A model on one test set: F1, that of heat maps which look at no image, the scores of the axes or centres that are
+found in the heat maps, the precision-recall curve, and overlays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,23 +13,35 @@ from scipy.ndimage import zoom
 from pipeline.data.packed.split import PackedSplit
 from pipeline.figures.pictures import overlay
 from pipeline.model.clipsym import CLIPSym
+from pipeline.params.choices import Task
 from pipeline.processes import ALL, Shard
-from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count, heat_maps
+from pipeline.scoring.detections import KINDS, DetectionScores, heat_map_scores
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
+from pipeline.scoring.heat_maps import heat_maps
 
 CELL = 16  # pixels a side of the random map's cells
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Counts over one test set: the model's by the number of the image, and those of the two baselines together."""
+    """Counts over one test set: the model's by the number of the image, and those of the two baselines together.
+
+    `detections`: the scores of the axes or centres that are found in the model's heat maps.
+    """
 
     each: dict[int, F1Counts]
     random: F1Counts
     centre: F1Counts
+    detections: DetectionScores
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
         """The evaluation of both shards together."""
-        return Evaluation(self.each | other.each, self.random + other.random, self.centre + other.centre)
+        return Evaluation(
+            self.each | other.each,
+            self.random + other.random,
+            self.centre + other.centre,
+            self.detections + other.detections,
+        )
 
     @property
     def images(self) -> int:
@@ -83,6 +97,18 @@ def f1_summary(counts: F1Counts, validation_threshold: float) -> dict[str, float
     }
 
 
+def figures(summary: dict[str, float | None], detections: dict[str, Any], task: Task) -> dict[str, float | None]:
+    """The few numbers that Git keeps, of the summary of an evaluation and of that of its detections."""
+    kind, released = KINDS[task], detections["sap"]["released"]
+    return {
+        "max_f1": summary["max_f1"],
+        "f1": summary.get("f1_at_validation_threshold"),
+        f"{kind}_sap10": released and released["10"],
+        f"{kind}_max_f1": detections["max_f1"],
+        f"{kind}_f1": detections["f1"],
+    }
+
+
 def nearest(threshold: float) -> int:
     """The place in THRESHOLDS of the one that is closest."""
     return int(np.abs(THRESHOLDS - threshold).argmin())
@@ -90,7 +116,7 @@ def nearest(threshold: float) -> int:
 
 def evaluate(model: CLIPSym, splits: Sequence[PackedSplit], batch: int, seed: int, shard: Shard = ALL) -> Evaluation:
     """Score the model on the samples of these splits, or a shard of them; `seed`: of the random baseline."""
-    each, random, centre = {}, F1Counts.zero(), F1Counts.zero()
+    each, random, centre, detections = {}, F1Counts.zero(), F1Counts.zero(), {}
     first = 0  # number of a split's first image
     for split in splits:
         for number, heat_map in heat_maps(model, split, batch, split.dataset, shard):
@@ -98,10 +124,11 @@ def evaluate(model: CLIPSym, splits: Sequence[PackedSplit], batch: int, seed: in
             height, width = truth.shape
             noise = random_map(height, width, np.random.default_rng((seed, position)))  # whoever draws it
             each[position] = count(heat_map, truth)
+            detections[position] = heat_map_scores(heat_map, split.annotation(number), split.task)
             random += count(noise, truth)
             centre += count(centre_map(height, width, split.task), truth)
         first += len(split)
-    return Evaluation(each, random, centre)
+    return Evaluation(each, random, centre, DetectionScores(detections))
 
 
 def gallery(

@@ -25,7 +25,7 @@ from pipeline.geometry import Letterbox
 from pipeline.inference.detection import Detection
 from pipeline.inference.hub import located
 from pipeline.inference.network import Engine, Graph, has_gpu, look, parameters
-from pipeline.model.header import SHIPPED, Header
+from pipeline.model.header import SHIPPED, Header, least_score
 from pipeline.params.choices import Precision, Task
 from pipeline.runtime.ahead import ahead, batches
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pipeline.model.checkpoint import ModelRecord
     from pipeline.model.clipsym import CLIPSym
 
-UNKNOWN_THRESHOLD = 0.5  # for checkpoints of before a detection threshold was stored, and short runs' of the ablation
 ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
 
 
@@ -61,8 +60,7 @@ class Detector:
         self.network, self.record, self.source = network, record, source
         self.task, self.size = record.task, record.input_size
         self.views = record.views or ((self.size, False), (self.size, True))
-        known = record.detection_threshold
-        self.threshold = UNKNOWN_THRESHOLD if known is None else known
+        self.threshold = least_score(record.detection_threshold)
 
     @cached_property
     def model(self) -> "CLIPSym":

@@ -22,6 +22,7 @@ FORMAT = 2  # the version that is written
 FORMAT_1_TOWERS = "family", "model", "pretrained", "input_size", "blocks", "normalisation"
 FORMAT_1_DECODER = "upsampler", "group", "layers", "width"
 BUFFERS = {"text_embeddings"}  # tensors that are no parameters
+UNKNOWN_THRESHOLD = 0.5  # for checkpoints of before a detection threshold was stored, and short runs' of the ablation
 Content = tuple[str, str, list[int], Any]  # of a tensor: its name, PyTorch's name of its type, its shape, its bytes
 
 
@@ -51,6 +52,11 @@ class Header:
     def detection_threshold(self) -> float | None:
         """As `ModelRecord.detection_threshold`."""
         return self.entries.get("detection_threshold")
+
+
+def least_score(known: float | None) -> float:
+    """The score from which a model's axes and centres are reported, from the `detection_threshold` of its record."""
+    return UNKNOWN_THRESHOLD if known is None else known
 
 
 def read_entries(path: Path) -> dict[str, Any]:

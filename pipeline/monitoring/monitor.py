@@ -24,7 +24,7 @@ from pipeline.data.packed.split import PackedSplit
 from pipeline.figures.pictures import CARD, LINE, WIDTH, contact_sheet, overlay
 from pipeline.model.clipsym import CLIPSym
 from pipeline.runtime.files import save_image
-from pipeline.scoring.f1 import heat_maps
+from pipeline.scoring.heat_maps import heat_maps
 
 logger = logging.getLogger(__name__)
 SHOWN = 4  # validation images drawn of each data set

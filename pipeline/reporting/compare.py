@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-F1 = ("max_f1", "f1")  # their keys: the best F1, and that at the threshold of the validation
+# Their keys: the best F1, and that at the threshold of the validation; of heat maps, and of what is found in them.
+F1 = ("max_f1", "f1", "axes_max_f1", "axes_f1", "centres_max_f1", "centres_f1")
 ROUNDING = 1e-7  # of a difference between two F1, in points
 BAND = 2 * math.sqrt(2)  # two standard deviations of the difference between two runs, in those of one run
 

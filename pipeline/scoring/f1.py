@@ -5,19 +5,22 @@ thresholding, so that one grey-scale dilation, of how many thresholds each pixel
 counts at all thresholds exactly.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from pipeline.data.packed.split import PackedSplit, evaluation_images
-from pipeline.model.clipsym import CLIPSym
-from pipeline.processes import ALL, Shard
 
-THRESHOLDS = torch.linspace(1 / 101, 100 / 101, 100).numpy()  # float32, exactly the released ones
+def _thresholds() -> np.ndarray:
+    """float32 [100], to the bit what `torch.linspace(1 / 101, 100 / 101, 100)` of the released code is.
+
+    It goes half the way from either end, in steps of float32, and rounds once. k / 101 differs in 18 last bits.
+    """
+    first, last = np.float32(1 / 101), np.float32(100 / 101)
+    steps = float((last - first) / np.float32(99)) * np.arange(50)
+    return np.concatenate([float(first) + steps, float(last) - steps[::-1]]).astype(np.float32)
+
+
+THRESHOLDS = _thresholds()
 EDGES = np.array([np.nan, *THRESHOLDS, np.nan], np.float32)  # beyond the ends no comparison holds
 RADIUS = 5
 
@@ -61,36 +64,6 @@ class F1Counts:
     def best(self) -> int | None:
         """Index of the threshold with the highest F1 (the first of equals); None for a set without ground truth."""
         return int(self.f1.argmax()) if self.actual else None
-
-
-@torch.no_grad()
-def heat_maps(
-    model: CLIPSym, split: PackedSplit, batch: int, description: str, shard: Shard = ALL
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Pairs of a sample's number and its heat map, float32 [height, width] in 0..1 at native size.
-
-    The model must be in evaluation mode; it is used on the device where it lies. Processes share whole batches, so
-    that every image stays in the same company, and its heat map the same to the last bit.
-    """
-    starts = range(0, len(split), batch)[shard.rank :: shard.world_size]
-    quiet: dict[str, Any] = {"disable": True} if shard.rank else {}  # else TQDM_DISABLE decides
-    total = sum(min(batch, len(split) - start) for start in starts)
-    with tqdm(total=total, desc=description, unit="image", leave=False, **quiet) as bar:
-        for start in starts:
-            numbers = range(start, min(start + batch, len(split)))
-            squares = model(evaluation_images(split, numbers).to(model.device)).sigmoid().float().cpu()
-            for number, square in zip(numbers, squares[:, 0]):
-                yield number, split.letterbox(number).native(square).numpy()
-                bar.update()
-
-
-def score(model: CLIPSym, splits: Sequence[PackedSplit], batch: int, description: str, shard: Shard = ALL) -> F1Counts:
-    """The F1 counts of all samples of these splits, or of a shard of them."""
-    total = F1Counts.zero()
-    for split in splits:
-        for number, heat_map in heat_maps(model, split, batch, description, shard):
-            total += count(heat_map, split.mask(number))
-    return total
 
 
 def count(heat_map: np.ndarray, mask: np.ndarray) -> F1Counts:

@@ -24,7 +24,8 @@ from pipeline.params.project import project
 from pipeline.processes import Shard, gathered, start
 from pipeline.runtime.files import locked
 from pipeline.runtime.process import StopRequest, stop_request
-from pipeline.scoring.f1 import THRESHOLDS, F1Counts, score
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts
+from pipeline.scoring.heat_maps import score
 from pipeline.scoring.sets import TEST_SETS
 from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
 from pipeline.training.resume import Checkpoint, fingerprint

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.annotations import ReflectionAxis, RotationCentre
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
-from pipeline.scoring.threshold import axis_is_right, best_threshold
+from pipeline.scoring.matching import axis_is_right, best_threshold
 
 UPRIGHT = ReflectionAxis(100, 0, 100, 100)
 

@@ -17,7 +17,8 @@ from pipeline.errors import CheckpointError
 from pipeline.inference.detector import SHIPPED, Detector
 from pipeline.model.checkpoint import load_model, load_record, save_model
 from pipeline.scoring import threshold as calibration
-from pipeline.scoring.threshold import best_detection_threshold, best_threshold, detection_threshold, ground_truth
+from pipeline.scoring.matching import best_threshold, ground_truth
+from pipeline.scoring.threshold import best_detection_threshold, detection_threshold
 from pipeline.training.loop import train
 from stages import train as stage
 from tests.model.test_checkpoint import saved, tiny

@@ -18,7 +18,8 @@ from pipeline.evaluation.cells import short
 from pipeline.model.checkpoint import load_model
 from pipeline.params import load_params
 from pipeline.processes import Shard
-from pipeline.scoring.f1 import F1Counts, score
+from pipeline.scoring.f1 import F1Counts
+from pipeline.scoring.heat_maps import score
 from pipeline.training.loader import TrainingSet, epoch_batches, training_batches
 from pipeline.training.loop import alpha_focal, train
 from pipeline.training.resume import fingerprint
