@@ -17,10 +17,9 @@ from pipeline.model.header import SHIPPED, least_score
 from pipeline.params import load_params
 from pipeline.processes import evaluation_shard, gathered
 from pipeline.runtime.files import atomic_folder
-from pipeline.scoring.detections import KINDS
 from pipeline.scoring.f1 import F1Counts
 from pipeline.scoring.heat_maps import score
-from pipeline.scoring.sets import TEST_SETS
+from pipeline.scoring.sets import KINDS, TEST_SETS
 from stages.command import run_stage, write_metrics
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,10 @@ from pipeline.figures.pictures import overlay
 from pipeline.model.clipsym import CLIPSym
 from pipeline.params.choices import Task
 from pipeline.processes import ALL, Shard
-from pipeline.scoring.detections import KINDS, DetectionScores, heat_map_scores
+from pipeline.scoring.detections import DetectionScores, heat_map_scores
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.scoring.heat_maps import heat_maps
+from pipeline.scoring.sets import KINDS
 
 CELL = 16  # pixels a side of the random map's cells
 

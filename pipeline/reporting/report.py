@@ -10,8 +10,9 @@ import pandas as pd
 from pipeline.figures.tables import to_markdown
 from pipeline.params import Params
 from pipeline.reporting.presets import preset_table, readable
-from pipeline.reporting.published import CLIPSYM, PLAIN, PUBLISHED, TURNED
-from pipeline.reporting.tables import TRAINED, main_table, robustness_table
+from pipeline.reporting.published import CLIPSYM, PLAIN, PUBLISHED, SAP, TURNED
+from pipeline.reporting.tables import TRAINED, detection_table, main_table, robustness_table
+from pipeline.scoring.sets import KINDS
 
 if TYPE_CHECKING:
     from pipeline.model.checkpoint import ModelRecord
@@ -32,6 +33,12 @@ SCORES_NOTE = (
     "threshold that was best on validation. `random map` and `centre map` look at no image: smooth noise, and a "
     "map that falls off from the vertical centre line (rotation: from the centre)."
 )
+DETECTION_NOTE = (
+    "What `symmetry detect` finds in these heat maps, beside the marks. sAP is AxisSym's, with its order of an image's "
+    "predictions, and by their score; max F and top-1 are those of the SDRW competition; docs/evaluation.md explains "
+    "them. The detection threshold was chosen on validation images and is stored with the model. Published for "
+    "AxisSym on the real DENDI, sAP@5, 10 and 15: {}."
+).format("; ".join(f"{kind} {', '.join(map(str, figures))}" for kind, figures in SAP.items()))
 ROBUSTNESS_NOTE = (
     "The images and their truth are turned by up to 45 degrees at random, by a quarter turn, or mirrored. "
     "`inconsistency` is 1 - F1 between T model(x) and model(T x), both thresholded as on validation; `mean "
@@ -63,7 +70,10 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     comparable = params.data == "published"
     scores, grid = main_table(summaries, comparable), preset_table("grid", cells)
+    kind = KINDS[params.task]
+    found = detection_table(summaries, kind)
     scores.to_csv(folder / "f1.csv", index=False)
+    found.to_csv(folder / f"{kind}.csv", index=False)
     grid.to_csv(folder / "ablation.csv")
     PUBLISHED.to_csv(folder / "published.csv")
     (folder / "f1.md").write_text(to_markdown(scores) + "\n")
@@ -75,6 +85,9 @@ def write_report(
         PUBLISHED_NOTE if comparable else EMBEDDED_NOTE,
         against_baselines(scores),
         SCORES_NOTE,
+        f"## Found {kind} by test set, in per cent",
+        to_markdown(found) if len(found) else f"No {kind} are marked.",
+        DETECTION_NOTE,
         "## Prompts",
         "\n".join(f"- {prompt}" for prompt in record.prompts) or "none",
         "## Ablation on DENDI, in per cent",

@@ -5,6 +5,7 @@ import pandas as pd
 from pipeline.reporting.published import published
 
 TRAINED, SHIPPED = "this run", "shipped weights"
+DETECTION_HEADINGS = {"max F": "max_f1", "F at detection threshold": "f1", "top-1": "top1"}
 
 
 def main_table(summaries: dict[str, dict[str, dict]], comparable: bool) -> pd.DataFrame:
@@ -32,6 +33,25 @@ def _in_per_cent(summary: dict) -> dict[str, float]:
         "max F1": 100 * summary["max_f1"],
         "F1 at validation threshold": 100 * summary["f1_at_validation_threshold"],
     }
+
+
+def detection_table(summaries: dict[str, dict[str, dict]], kind: str) -> pd.DataFrame:
+    """One row a test set in which any of this `kind`, axes or centres, is marked, from the same summaries."""
+    rows = []
+    for test_set, by_task in summaries.items():
+        for summary in by_task.values():
+            found = summary.get(kind)  # there is none of the other task
+            if found is None or not found["marked"]:
+                continue
+            orders = {"sAP@{}": found["sap"]["released"], "by score @{}": found["sap"]["by_score"]}
+            areas = {
+                heading.format(limit): 100 * area
+                for heading, by_limit in orders.items()
+                for limit, area in (by_limit or {}).items()
+            }
+            figures = {heading: 100 * found[key] for heading, key in DETECTION_HEADINGS.items()}
+            rows.append({"test set": test_set, "marked": found["marked"], **areas, **figures})
+    return pd.DataFrame(rows)
 
 
 def robustness_table(summaries: dict[str, dict[str, float | None]]) -> pd.DataFrame:

@@ -17,7 +17,6 @@ from pipeline.params.choices import Task
 from pipeline.scoring.average_precision import LIMITS, SIDE, Ranked, average_precisions, axes_ranked, centres_ranked
 from pipeline.scoring.matching import Found, Matches, ground_truth, level_counts, matches
 
-KINDS: dict[Task, str] = {"reflection": "axes", "rotation": "centres"}  # what is to be found
 ORDERS = "released", "by_score"  # in which the predictions of an image are gone through for sAP
 LETTERBOX = 511  # pixels of the square that the released code letterboxes into, before all is scaled to SIDE
 LAST = SIDE - 0.5  # its map has 256 pixels, of which the last lies here

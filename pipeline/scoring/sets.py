@@ -1,4 +1,8 @@
-"""The test sets."""
+"""The test sets, and what is to be found in them."""
+
+from pipeline.params.choices import Task
+
+KINDS: dict[Task, str] = {"reflection": "axes", "rotation": "centres"}
 
 # Test set -> the data sets whose test images it holds.
 TEST_SETS = {
