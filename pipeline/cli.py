@@ -1,4 +1,4 @@
-"""The command `symmetry`: detect, info, export, serve.
+"""The command `symmetry`: detect, score, info, export, serve.
 
 Exit codes: 0, all done; 1, some images could not be read, or an error of the user's or the system's that a message
 explains; 2, a wrong command line; 130 and 143, stopped by Ctrl-C and SIGTERM, with what was done so far.
@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from pipeline.application import arguments
 from pipeline.errors import DataError, UserError, needs, said
 from pipeline.params.choices import Precision, Task
 from pipeline.runtime.log import log_shown
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 TASKS = get_args(Task)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run the command and exit."""
     try:
         try:
-            options = _parser().parse_args(arguments)
+            options = _parser().parse_args(words)
             with log_shown():
                 code = options.run(options)
         finally:
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     detect.add_argument(
         "images", nargs="+", metavar="IMAGE|FOLDER|GLOB|-", help="-: a list of paths in the standard input"
     )
-    detect.add_argument("--out", type=_path, metavar="DIR", help="folder for detections.jsonl and pictures")
+    detect.add_argument("--out", type=arguments.path, metavar="DIR", help="folder for detections.jsonl and pictures")
     detect.add_argument(
         "--format", choices=("jsonl", "csv"), help="print and write so; by default a table is printed, JSON written"
     )
@@ -72,12 +73,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     detect.add_argument("--task", choices=(*TASKS, "both"), default="both")
     detect.add_argument(
-        "--threshold", type=_share, help="least score, 0..1; by default each model's best on validation"
+        "--threshold", type=arguments.share, help="least score, 0..1; by default each model's best on validation"
     )
-    detect.add_argument("--batch", type=_count, default=1, help="images at a time; more is faster on a GPU")
+    detect.add_argument("--batch", type=arguments.count, default=1, help="images at a time; more is faster on a GPU")
     detect.add_argument("--no-pictures", action="store_true", help="no heat maps and overlays in DIR")
     _add_model(detect)
     detect.set_defaults(run=_detect)
+
+    score = commands.add_parser("score", help="score anyone's predictions beside what is marked")
+    score.add_argument(
+        "predictions", nargs="+", type=arguments.path, metavar="PREDICTIONS",
+        help="a folder of heat maps (PNG of 8 or 16 bits, NPY), or axes and centres in JSON, as --out of detect writes "
+        "them; several are set side by side",
+    )  # fmt: skip
+    score.add_argument(
+        "truth", type=arguments.path, metavar="TRUTH", help="a folder of DENDI's, LabelMe's or our JSON; SDRW's .mat"
+    )
+    score.add_argument("--task", choices=TASKS, help="by default all that are marked and predicted")
+    score.add_argument("--threshold", type=float, metavar="SCORE", help="the F of axes and centres from this score on")
+    score.add_argument("--json", action="store_true", help="print JSON, scores in 0..1, instead of a table in per cent")
+    score.set_defaults(run=_score)
 
     info = commands.add_parser("info", help="say what a model is")
     info.add_argument("--task", choices=TASKS, default="reflection")
@@ -86,13 +101,13 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="write a model for other programs, checked against PyTorch")
     export.add_argument("--format", choices=("onnx", "torchscript", "portable"), required=True)
-    export.add_argument("--out", type=_path, required=True, metavar="FILE")
+    export.add_argument("--out", type=arguments.path, required=True, metavar="FILE")
     export.add_argument("--task", choices=TASKS, default="reflection")
     _add_weights(export)
     export.set_defaults(run=_export)
 
     serve = commands.add_parser("serve", help="open a page in the browser to try it")
-    serve.add_argument("--port", type=_count, default=7860)
+    serve.add_argument("--port", type=arguments.count, default=7860)
     serve.add_argument("--no-browser", action="store_true", help="only serve the page")
     serve.set_defaults(run=_serve)
     return parser
@@ -119,12 +134,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--weights", type=_weights, metavar="FILE|hf://OWNER/REPO[/FILE]",
+        "--weights", type=arguments.weights, metavar="FILE|hf://OWNER/REPO[/FILE]",
         help="a checkpoint instead of the package's weights; needs one --task",
     )  # fmt: skip
     parser.add_argument(
-        "--prompts", type=_path, metavar="FILE", help="with a released CLIPSym (.pt): its prompts, one a line, in order"
-    )
+        "--prompts", type=arguments.path, metavar="FILE",
+        help="with a released CLIPSym (.pt): its prompts, one a line, in order",
+    )  # fmt: skip
 
 
 def _prompts(path: Path | None) -> list[str] | None:
@@ -134,32 +150,6 @@ def _prompts(path: Path | None) -> list[str] | None:
     with needs("'clipsym-pipeline[torch]'"):
         from pipeline.model.prompts import read_prompts
     return read_prompts(path, "--prompts")
-
-
-def _path(text: str) -> Path:
-    """A path; a shell leaves the `~` of --out=~/found to us."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, got an empty text")
-    return Path(os.path.expanduser(text))
-
-
-def _weights(text: str) -> Path | str:
-    """A path, or an address at the hub."""
-    return text if text.startswith("hf://") else _path(text)
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected 0 to 1, got {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return value
 
 
 def _detect(options: argparse.Namespace) -> int:
@@ -251,6 +241,17 @@ def _check_device(device: str | None) -> None:
     except Exception as error:  # of a dozen kinds: no such name, no driver, a build without it
         reason = str(error).splitlines()[0]
         raise UserError(f"--device {device}: PyTorch cannot use it: {reason}; without --device it chooses") from None
+
+
+def _score(options: argparse.Namespace) -> int:
+    """Print the scores; what was not scored, and what had no prediction, goes to the standard error."""
+    from pipeline.application.score import score, tables, told
+
+    scores = score(options.predictions, options.truth, options.task, options.threshold)
+    for line in told(scores):
+        print(line, file=sys.stderr)
+    print(json.dumps(scores, indent=2, allow_nan=False) if options.json else tables(scores), end="\n" * options.json)
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:

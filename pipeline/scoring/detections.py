@@ -47,11 +47,12 @@ class DetectionScores:
         """The scores of both shards together."""
         return DetectionScores(self.each | other.each)
 
-    def summary(self, threshold: float) -> dict[str, Any]:
+    def summary(self, threshold: float | None) -> dict[str, Any]:
         """The numbers of the report, in 0..1 but for the counts `marked` and `found`; None where nothing is marked.
 
-        `threshold`: the score from which the model reports an axis or centre, for `f1`. `sap` and `fold_sap` hold each
-        of ORDERS, and in it each of LIMITS; there is a `fold_sap` only where the fold of any centre was told.
+        `threshold`: the score from which the model reports an axis or centre, for `f1`; None: no `f1`. `sap` and
+        `fold_sap` hold each of ORDERS, and in it each of LIMITS; there is a `fold_sap` only where the fold of any
+        centre was told.
         """
         some = [self.each[number] for number in sorted(self.each)]
         counts = level_counts(image.matches for image in some)
@@ -62,7 +63,7 @@ class DetectionScores:
             "found": sum(len(image.matches.scores) for image in some),
             "max_f1": best if known else None,
             "max_f1_score": level if known else None,
-            "f1": counts.f1_at(threshold) if known else None,
+            "f1": counts.f1_at(threshold) if known and threshold is not None else None,
             "detection_threshold": threshold,
             "top1": sum(shares) / len(shares) if known else None,
             "sap": _by_order([image.sap for image in some]),

@@ -26,18 +26,48 @@ def samples(root: Path, findings: list[Finding], split: str, task: Task, labels:
     return _testing(root / "SDRW", findings)
 
 
+def axes_by_name(path: Path) -> dict[str, list[ReflectionAxis]]:
+    """The axes of each image that a file of the truth names, of training or test; images need not be there.
+
+    Raises DataError, which names the file.
+    """
+    try:
+        marks = _training_marks(path)
+    except DataError as error:
+        try:
+            marks = [mark for some in _testing_marks(path).values() for mark in some]
+        except DataError:
+            raise error from None  # the likelier one
+    axes: dict[str, list[ReflectionAxis]] = {}
+    for number, (name, mark) in enumerate(marks):
+        if not isinstance(name, str):
+            raise DataError(f"{path}: entry {number}: expected the name of an image, got {name!r}")
+        axes.setdefault(name.strip(), []).extend(ReflectionAxis(*row) for row in segments(path, mark))
+    return axes
+
+
 def _training(folder: Path, kind: str, findings: list[Finding]) -> list[Sample]:
     path = folder / f"{kind}GT_training" / f"{kind}GT_training.mat"
-    truth = read_matlab(path, ["gt"])["gt"]
-    entries = list(np.atleast_1d(truth))
+    return _samples(path, folder / f"{kind}_training", kind, _training_marks(path), findings)
+
+
+def _training_marks(path: Path) -> list[Mark]:
+    entries = list(np.atleast_1d(read_matlab(path, ["gt"])["gt"]))
     if not entries or not all(isinstance(e, dict) and {"name", "ax"} <= e.keys() for e in entries):
         raise DataError(f"{path}: expected a struct array `gt` with the fields `name` and `ax`")
-    return _samples(path, folder / f"{kind}_training", kind, [(e["name"], e["ax"]) for e in entries], findings)
+    return [(entry["name"], entry["ax"]) for entry in entries]
 
 
 def _testing(folder: Path, findings: list[Finding]) -> list[Sample]:
-    path = folder / "reflectionTestGt2013.mat"
-    truth, found = read_matlab(path, ["gtS", "gtM"]), []
+    path, found = folder / "reflectionTestGt2013.mat", []
+    for kind, marks in _testing_marks(path).items():
+        images = folder / "reflection_testing" / f"{kind}_testing"
+        found += _samples(path, images, kind, marks, findings)
+    return found
+
+
+def _testing_marks(path: Path) -> dict[str, list[Mark]]:
+    truth, found = read_matlab(path, ["gtS", "gtM"]), {}
     for kind, key in (("single", "gtS"), ("multiple", "gtM")):
         if not isinstance(truth[key], dict) or len(truth[key]) < 2:
             raise DataError(f"{path}: expected a struct `{key}` of names and segments")
@@ -45,8 +75,7 @@ def _testing(folder: Path, findings: list[Finding]) -> list[Sample]:
         names, marks = list(np.atleast_1d(names)), rows(marks)
         if len(names) != len(marks):
             raise DataError(f"{path}: `{key}` holds {len(names)} names but {len(marks)} segments")
-        images = folder / "reflection_testing" / f"{kind}_testing"
-        found += _samples(path, images, kind, list(zip(names, marks)), findings)
+        found[kind] = list(zip(names, marks))
     return found
 
 
