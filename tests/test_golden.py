@@ -17,6 +17,7 @@ from pipeline.data.reading.images import read_photograph
 from pipeline.geometry import Letterbox
 from pipeline.model.backbones.catalogue import IMAGENET
 from pipeline.model.clipsym import Decoder, from_released
+from pipeline.scoring.average_precision import LIMITS, average_precisions, axes_ranked
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.training.loop import alpha_focal
 from pipeline.training.state import schedule_factor
@@ -104,6 +105,20 @@ def test_f1(golden):
     np.testing.assert_allclose(total.precision, expected["precision"], atol=1e-5)
     np.testing.assert_allclose(total.recall, expected["recall"], atol=1e-5)
     np.testing.assert_allclose(total.f1, expected["f1"], atol=1e-5)
+
+
+def test_axis_average_precision(golden):
+    """Of AxisSym, which is no part of the released CLIPSym."""
+    expected = np.load(golden / "axis_ap_expected.npz")
+    np.testing.assert_array_equal(expected["thresholds"], LIMITS)
+    ranks = []
+    for number in range(int(expected["images"])):
+        keys = ("lines", "scores", "truth", "disc_mask", "disc_centres")
+        found = axes_ranked(*(expected[f"{number}_{key}"] for key in keys))
+        np.testing.assert_array_equal(found.right, expected[f"{number}_tp"])
+        ranks.append(found)
+    assert any(len(expected[f"{number}_disc_centres"]) and found.right.any() for number, found in enumerate(ranks))
+    np.testing.assert_allclose(average_precisions(ranks), expected["sap"], atol=1e-6, rtol=0)
 
 
 def test_focal_loss(golden):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, maximum_filter
@@ -46,6 +47,8 @@ def triple(counts):
 def test_thresholds():
     assert THRESHOLDS.dtype == np.float32
     np.testing.assert_allclose(THRESHOLDS, np.arange(1, 101) / 101, rtol=1e-6)
+    released = torch.linspace(1 / 101, 100 / 101, 100).numpy()
+    assert THRESHOLDS.tobytes() == released.tobytes() != (np.arange(1, 101) / 101).astype(np.float32).tobytes()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
