@@ -127,7 +127,8 @@ def _each(part: Any, key: str, fields: tuple[str, ...], needed: int, where: str)
                 values = mark + [None] * (len(fields) - len(mark))
             else:
                 raise ValueError(f"{mark!r:.60}")
-            others = [None if value is None else _number(value) for value in values[needed:]]
+            rest = zip(values[needed:], fields[needed:])
+            others = [None if value is None else _number(value, field) for value, field in rest]
             found.append((*map(coordinate, values[:needed]), *others))
         except (ValueError, TypeError) as error:
             raise DataError(
@@ -136,10 +137,13 @@ def _each(part: Any, key: str, fields: tuple[str, ...], needed: int, where: str)
     return tuple(found)
 
 
-def _number(value: Any) -> float:
+def _number(value: Any, field: str) -> float:
+    """A score, or a fold, which is whole."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} for a score or fold")
-    return value
+        raise ValueError(f"{value!r} for the {field}")
+    if field == "fold" and (value < 0 or value != int(value)):
+        raise ValueError(f"{value!r} for the fold, a whole number from 0 on")
+    return int(value) if field == "fold" else value
 
 
 def _discs(marks: Any, where: str) -> tuple[ReflectionDisc, ...]:

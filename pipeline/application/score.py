@@ -170,4 +170,4 @@ def _markdown(heading: list[str], rows: list[tuple[str, list[str]]]) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return (", ".join(names[:5]) or "none") + (f" and {len(names) - 5} more" if len(names) > 5 else "")
