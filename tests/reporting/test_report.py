@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.params import load_params
 from pipeline.reporting.report import against_baselines, write_report
-from pipeline.reporting.tables import main_table, robustness_table
+from pipeline.reporting.tables import detection_table, main_table, robustness_table
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 SUMMARY = {
@@ -18,7 +18,19 @@ SUMMARY = {
     "random_map_f1": 0.03,
     "centre_map_f1": 0.14,
     "shipped": {"max_f1": 0.33, "f1_at_validation_threshold": 0.22},
+    "axes": {
+        "marked": 9,
+        "found": 12,
+        "max_f1": 0.64,
+        "f1": 0.55,
+        "top1": 0.46,
+        "sap": {
+            "released": {"5": 0.11, "10": 0.12, "15": 0.13},
+            "by_score": {"5": 0.21, "10": 0.22, "15": 0.23},
+        },
+    },
 }
+NO_AXES = {"marked": 0, "found": 3, "max_f1": None, "f1": None, "top1": None, "sap": {}}
 TURNED = {
     "max_f1": 0.61,
     "f1_at_threshold": 0.52,
@@ -66,6 +78,18 @@ def test_the_main_table():
             "published CLIPSym": pytest.approx(float("nan"), nan_ok=True),
         },
     ]
+
+
+def test_the_table_of_what_was_found():
+    none = {"images": 0, "max_f1": None, "axes": NO_AXES}
+    table = detection_table({"dendi": {"reflection": SUMMARY}, "own": {"reflection": none}}, "axes")
+    (row,) = table.to_dict("records")
+    assert {key: value if isinstance(value, str) else round(value, 9) for key, value in row.items()} == {
+        "test set": "dendi", "marked": 9, "sAP@5": 11, "sAP@10": 12, "sAP@15": 13,
+        "by score @5": 21, "by score @10": 22, "by score @15": 23,
+        "max F": 64, "F at detection threshold": 55, "top-1": 46,
+    }  # fmt: skip
+    assert detection_table({"dendi": {"reflection": SUMMARY}}, "centres").empty
 
 
 def test_the_report_says_which_sets_beat_the_baselines():
@@ -119,7 +143,9 @@ def test_the_page(report):
     comparable = data == "published"
     ours = ["dendi", "reflection", "7", "this run", "51.0", "42.0", "3.0", "14.0", *["66.5"] * comparable]
     shipped = ["dendi", "reflection", "7", "shipped weights", "33.0", "22.0", "-", "-", *["-"] * comparable]
-    assert [row for row in rows(text) if row[0] == "dendi"] == [ours, shipped]
+    found = ["dendi", "9", "11.0", "12.0", "13.0", "21.0", "22.0", "23.0", "64.0", "55.0", "46.0"]
+    assert [row for row in rows(text) if row[0] == "dendi"] == [ours, shipped, found]
+    assert "sAP@5, 10 and 15: axes 18.7, 22.7, 24.7; centres 36.8, 39.1, 40.0; folds 26.6, 28.3, 28.9." in text
     assert "Above both baselines: dendi by 37.0." in text
     assert ("**Not comparable with published figures.**" in text) != comparable
     cell = ["clip", "sapg", "plain", "reflection", "1", "45.0", "36.0", "27.0", "18.0", "9.0", "1.0", "62.9"]
@@ -139,5 +165,6 @@ def test_pictures_and_csv(report):
     text = (folder / "report.md").read_text()
     assert "![overlays of dendi](dendi-gallery.png)" in text and "own-" not in text
     assert pd.read_csv(folder / "f1.csv")["max F1"].tolist() == [51, 33]
+    assert pd.read_csv(folder / "axes.csv")["marked"].tolist() == [9]
     assert pd.read_csv(folder / "ablation.csv")["published_f1"].tolist() == [62.9]
     assert pd.read_csv(folder / "published.csv").set_index("method").at["CLIPSym", "dendi rotation"] == 25.1

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,16 +10,18 @@ import torch
 from PIL import Image
 
 from pipeline.data.packed.split import PackedSplit
+from pipeline.detection.axes import find_axes
 from pipeline.evaluation import evaluate as evaluation
 from pipeline.evaluation.evaluate import centre_map, random_map
 from pipeline.figures.pictures import LARGE, LINE
-from pipeline.model.checkpoint import load_model, load_record
+from pipeline.model.checkpoint import load_model, load_record, save_model
 from pipeline.model.clipsym import CLIPSym
 from pipeline.model.header import SHIPPED
 from pipeline.params import load_params
 from pipeline.processes import Shard
 from pipeline.scoring import f1 as scores
 from pipeline.scoring.f1 import THRESHOLDS as LEVELS
+from pipeline.scoring.threshold import detection_threshold
 from stages import evaluate, robustness, seed
 from tests.stages.scene import (
     AXIS,
@@ -40,7 +43,7 @@ from tests.stages.scene import (
 IMAGES = {"dendi": 5, "sdrw": 2, "ldrs": 3, "photos": 1, "own": 4}
 MARKED = {"sdrw": (AXIS[0], UNSEEN)}  # of the others AXIS alone
 SETS = {**{name: (name,) for name in IMAGES}, "mixed": ("sdrw", "ldrs")}
-SEED = 3
+SEED, DETECTION = 3, 0.4
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,8 @@ def folder(tmp_path_factory):
         packed(folder, dataset, "test", count, MARKED.get(dataset, (AXIS[0],)))
         packed(folder, dataset, "val", 1, (UNSEEN,))
         packed(folder, dataset, "train", 1, (UNSEEN,))
-    save_checkpoint(folder / "models/main/model.safetensors", params)
+    model, record = save_checkpoint(folder / "models/main/model.safetensors", params)
+    save_model(folder / "models/main/model.safetensors", model, replace(record, detection_threshold=DETECTION))
     return folder
 
 
@@ -80,14 +84,41 @@ def test_figures_of_a_test_set(seen, test_set):
     assert found["threshold"] == nearest(0.7 + 0.005)  # the first above all that is wrong
     assert found["validation_threshold"] == nearest(THRESHOLDS[test_set])
     assert found["f1_at_validation_threshold"] == pytest.approx(2 * images / (images + wrong + marks))
-    metrics = {"max_f1": found["max_f1"], "f1": found["f1_at_validation_threshold"]}
-    assert read(f"metrics/{test_set}.json") == {test_set: metrics}
+    axes = found["axes"]
+    assert read(f"metrics/{test_set}.json") == {
+        test_set: {
+            "max_f1": found["max_f1"],
+            "f1": found["f1_at_validation_threshold"],
+            "axes_sap10": axes["sap"]["released"]["10"],
+            "axes_max_f1": axes["max_f1"],
+            "axes_f1": axes["f1"],
+        }
+    }
+
+
+@pytest.mark.parametrize("test_set", ["dendi", "mixed"])
+def test_figures_of_what_is_found(seen, test_set):
+    """Those of what `find_axes` finds in the heat maps; DETECTION is the threshold that the model holds."""
+    evaluate.main(test_set)
+    found = read(f"evaluation/{test_set}/summary.json")["reflection"]["axes"]
+    images = sum(IMAGES[name] for name in SETS[test_set])
+    marks = sum(IMAGES[name] * len(MARKED.get(name, "1")) for name in SETS[test_set])
+    axes = find_axes(heat())
+    (right,) = [axis for axis in axes if abs(axis.x1 - AXIS[0]) < 2 and abs(axis.x2 - AXIS[0]) < 2]
+    assert right.score == max(axis.score for axis in axes) > DETECTION
+    wrong = images * sum(axis.score >= DETECTION for axis in axes if axis != right)
+    assert (found["marked"], found["found"]) == (marks, images * len(axes)) and wrong
+    assert found["top1"] == 1 and found["max_f1"] == pytest.approx(2 * images / (images + marks))
+    assert found["max_f1_score"] == pytest.approx(right.score) and found["detection_threshold"] == DETECTION
+    assert found["f1"] == pytest.approx(2 * images / (images + wrong + marks))
+    assert found["sap"]["by_score"]["15"] == pytest.approx(images / marks)
 
 
 def test_another_seed_is_scored_as_the_evaluation_does(seen, monkeypatch):
     trained = []
 
-    def train(params, training, validation, folder):
+    def train(params, training, validation, folder, threshold):
+        assert threshold is detection_threshold
         trained.append((params.seed, [split.path.parts[-2:] for split in [*training, *validation]]))
         folder.mkdir(parents=True)
         shutil.copy("models/main/model.safetensors", folder)
@@ -169,6 +200,9 @@ def test_processes_share_the_images(seen):
     assert [part.images for part in parts] == [10, 5]  # in batches of two
     assert parts[0].each.keys() & parts[1].each.keys() == set()
     assert sorted((parts[0] + parts[1]).each) == list(range(15))
+    whole = evaluation.evaluate(model, splits, 2, SEED)
+    for detections in (parts[0] + parts[1], parts[1] + parts[0]):
+        assert detections.detections.summary(0.5) == whole.detections.summary(0.5)
 
 
 def dimmed(self, images):
