@@ -54,6 +54,12 @@ def test_the_order_decides_who_takes_an_axis():
     assert right(axes[::-1], lines(UPRIGHT)) == [[1, 0]] * 3
 
 
+def test_nothing_found():
+    for truth, discs in ((lines(UPRIGHT), NO_DISCS), (lines(UPRIGHT), disc()), (lines(), disc())):
+        found = axes_ranked(lines(), scores(0), truth, *discs)
+        assert found.right.shape == (3, 0) and found.marked == len(truth)
+
+
 def disc(first=(64, 64), radius=20):
     y, x = np.mgrid[:128, :128]
     return (y - first[0]) ** 2 + (x - first[1]) ** 2 <= radius**2, points(first, (20, 20))
