@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         "truth", type=arguments.path, metavar="TRUTH", help="a folder of DENDI's, LabelMe's or our JSON; SDRW's .mat"
     )
     score.add_argument("--task", choices=TASKS, help="by default all that are marked and predicted")
-    score.add_argument("--threshold", type=float, metavar="SCORE", help="the F of axes and centres from this score on")
+    score.add_argument(
+        "--threshold", type=arguments.number, metavar="SCORE", help="the F of axes and centres from this score on"
+    )
     score.add_argument("--json", action="store_true", help="print JSON, scores in 0..1, instead of a table in per cent")
     score.set_defaults(run=_score)
 

@@ -104,6 +104,7 @@ def test_messages(words, message, tmp_path, monkeypatch):
     "words", [[], ["look"], ["detect"], ["detect", "a.png", "--out", "o", "--threshold", "2"],
               ["detect", "a.png", "--out", "o", "--batch", "0"], ["detect", "a.png", "--out", ""],
               ["detect", "a.png", "--format", "table"],
+              ["score", "a.json"], ["score", "a.json", "b", "--threshold", "nan"],
               ["info", "--weights", ""], ["export", "--format", "gguf", "--out", "o"]]
 )  # fmt: skip
 def test_wrong_command_lines(words, capsys):

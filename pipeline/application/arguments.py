@@ -1,6 +1,7 @@
 """What the words of the command line may be; argparse says what is wrong with others."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected 0 to 1, got {text}")
+    return value
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text}")
     return value
 
 
