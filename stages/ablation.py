@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.data.packed.split import packed_splits
 from pipeline.evaluation.cells import cell_scores, short
+from pipeline.model.base import best_device
 from pipeline.model.checkpoint import load_model
-from pipeline.model.clipsym import best_device
 from pipeline.params import load_params
 from pipeline.params.changes import read_yaml
 from pipeline.processes import evaluation_shard

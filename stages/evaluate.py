@@ -11,8 +11,8 @@ from PIL import Image
 from pipeline.data.packed.split import packed_splits
 from pipeline.evaluation.evaluate import evaluate, f1_summary, figures, gallery
 from pipeline.figures.pictures import LARGE, LINE, WIDTH, contact_sheet, save_curve
+from pipeline.model.base import best_device
 from pipeline.model.checkpoint import load_model
-from pipeline.model.clipsym import best_device
 from pipeline.model.header import SHIPPED, least_score
 from pipeline.params import load_params
 from pipeline.processes import evaluation_shard, gathered
@@ -39,7 +39,7 @@ def main(test_set: str) -> None:
     beside = sum(gathered(score(shipped.to(device), splits, batch, "shipped weights", shard)), F1Counts.zero())
     if shard.rank:
         return
-    threshold = record.thresholds[test_set]
+    threshold = record.threshold(test_set)
     summary = found.summary(threshold)
     detections = found.detections.summary(least_score(record.detection_threshold))
     if summary["max_f1"] is None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipeline.data.packed.split import packed_splits
 from pipeline.evaluation.robustness import robustness
+from pipeline.model.base import best_device
 from pipeline.model.checkpoint import load_model
-from pipeline.model.clipsym import best_device
 from pipeline.params import load_params
 from stages.command import run_stage, write_metrics
 
@@ -15,7 +15,7 @@ def main() -> None:
     params = load_params()
     model, record = load_model(Path("models/main/model.safetensors"))
     splits = packed_splits(Path("data/packed/model"), ("dendi",), "test", params.task)
-    threshold = record.thresholds["dendi"]
+    threshold = record.threshold("dendi")
     found = robustness(model.to(best_device()), splits, params.train.batch, threshold, params.seed)
     figures = {params.task: {name: sums.summary(threshold) for name, sums in found.items()}}
     write_metrics("robustness", figures)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline.data.packed.split import packed_splits
 from pipeline.evaluation.evaluate import evaluate, figures
+from pipeline.model.base import best_device
 from pipeline.model.checkpoint import load_model
-from pipeline.model.clipsym import best_device
 from pipeline.model.header import least_score
 from pipeline.params import load_params
 from pipeline.processes import evaluation_shard
@@ -31,7 +31,7 @@ def main(cell: str, *changes: str) -> None:
         splits = packed_splits(packed, datasets, "test", params.task)
         found = evaluate(model, splits, params.train.batch, params.seed)
         detections = found.detections.summary(least_score(record.detection_threshold))
-        scores[name] = figures(found.summary(record.thresholds[name]), detections, params.task)
+        scores[name] = figures(found.summary(record.threshold(name)), detections, params.task)
     write_text(folder / "scores.json", json.dumps(scores, indent=2) + "\n")
 
 

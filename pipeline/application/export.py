@@ -15,8 +15,12 @@ from pipeline.conversion.portable import plain, portable
 from pipeline.errors import CheckpointError, needs
 from pipeline.inference.detector import Detector
 from pipeline.inference.network import Graph
+from pipeline.model.backbones.catalogue import is_safetensors
+from pipeline.model.base import Model
 from pipeline.model.checkpoint import ModelRecord, load_model, save_model
 from pipeline.model.clipsym import CLIPSym
+from pipeline.model.equisym.model import EquiSym
+from pipeline.params import TowerParams
 
 Format = Literal["onnx", "torchscript", "portable"]
 TOLERANCE = 1e-4  # largest difference of the heat map from PyTorch's
@@ -30,11 +34,12 @@ def export(detector: Detector, form: Format, path: Path) -> str:
     _require_place(path, detector.source)
     model, record = _for_pytorch(detector)
     if form == "portable":
-        if record.portable:
+        if record.portable and detector.source and is_safetensors(detector.source):
             raise CheckpointError("this model is portable already: copy its file")
-        twin, said = portable(model, record), ""
+        twin, said = (model, record) if isinstance(model, EquiSym) else portable(model, record), ""
     else:
-        model = model if record.portable else plain(model, record.towers)
+        if isinstance(model, CLIPSym) and isinstance(record.towers, TowerParams) and not record.portable:
+            model = plain(model, record.towers)
         sizes = sorted({size for size, _ in detector.views})
         sizes = sizes if form == "onnx" and any_size(model, *sizes) else [detector.views[0][0]]
         content, run = (_onnx if form == "onnx" else _torchscript)(model, sizes[0])
@@ -53,7 +58,7 @@ def export(detector: Detector, form: Format, path: Path) -> str:
     return f"{path}: {path.stat().st_size / 1e6:.1f} MB{said}"
 
 
-def _for_pytorch(detector: Detector) -> tuple[CLIPSym, ModelRecord]:
+def _for_pytorch(detector: Detector) -> tuple[Model, ModelRecord]:
     """The model and its record, loaded anew where ONNX Runtime runs it."""
     if isinstance(detector.network, Graph):
         return load_model(detector.network.weights)
@@ -86,14 +91,14 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _difference(model: CLIPSym, run: Callable[[torch.Tensor], np.ndarray], size: int) -> float:
+def _difference(model: Model, run: Callable[[torch.Tensor], np.ndarray], size: int) -> float:
     """The largest one between PyTorch's heat maps and those of an exported model, which `run` runs."""
     images = torch.rand(2, 3, size, size)
     with torch.no_grad():
         return float(np.abs(run(images) - HeatMap(model)(images).numpy()).max())
 
 
-def _torchscript(model: CLIPSym, size: int) -> tuple[bytes, Callable[[torch.Tensor], np.ndarray]]:
+def _torchscript(model: Model, size: int) -> tuple[bytes, Callable[[torch.Tensor], np.ndarray]]:
     """TorchScript, and what runs it."""
     buffer = BytesIO()  # on a full disk PyTorch's writer would end the process
     with torch.no_grad():
@@ -103,7 +108,7 @@ def _torchscript(model: CLIPSym, size: int) -> tuple[bytes, Callable[[torch.Tens
     return buffer.getvalue(), lambda images: loaded(images).numpy()
 
 
-def _onnx(model: CLIPSym, size: int) -> tuple[bytes, Callable[[torch.Tensor], np.ndarray]]:
+def _onnx(model: Model, size: int) -> tuple[bytes, Callable[[torch.Tensor], np.ndarray]]:
     """ONNX, and what runs it by ONNX Runtime."""
     with needs("'clipsym-pipeline[export]'"):
         import onnxruntime

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.errors import needs
 from pipeline.model.backbones.lite import LiteTower
-from pipeline.model.clipsym import CLIPSym
+from pipeline.model.base import Model
 
 STRIDE = 16  # sides that a model of the family lite takes are multiples of it
 OPSET = 17
@@ -19,7 +19,7 @@ OPSET = 17
 class HeatMap(nn.Module):
     """What is exported: `image`, RGB float [B, 3, S, S] in 0..1, letterboxed -> `heatmap`, [B, 1, S, S] in 0..1."""
 
-    def __init__(self, model: CLIPSym) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
@@ -28,12 +28,12 @@ class HeatMap(nn.Module):
         return self.model(image).sigmoid()
 
 
-def any_size(model: CLIPSym, *sizes: int) -> bool:
+def any_size(model: Model, *sizes: int) -> bool:
     """Whether the graph of a model takes images of these sizes; then it takes all that are multiples of STRIDE."""
-    return isinstance(model.image_tower, LiteTower) and all(size % STRIDE == 0 for size in sizes)
+    return isinstance(getattr(model, "image_tower", None), LiteTower) and all(size % STRIDE == 0 for size in sizes)
 
 
-def graph(model: CLIPSym, size: int, fold: bool = True) -> bytes:
+def graph(model: Model, size: int, fold: bool = True) -> bytes:
     """The model as ONNX, its weights inside; `fold`: what does not depend on the image is computed now."""
     names = {0: "batch", 2: "height", 3: "width"} if any_size(model, size) else {0: "batch"}
     buffer = BytesIO()
@@ -49,7 +49,7 @@ def graph(model: CLIPSym, size: int, fold: bool = True) -> bytes:
     return buffer.getvalue()
 
 
-def graph_beside(model: CLIPSym, size: int, weights: Path) -> bytes:
+def graph_beside(model: Model, size: int, weights: Path) -> bytes:
     """The same, but its weights are those of `weights`, a file of safetensors in the folder that the graph is put into.
 
     They are read as they lie there, in 16 bits, and cast where they are used, which runtimes do once. `model` is in

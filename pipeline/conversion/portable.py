@@ -11,6 +11,7 @@ import torch
 
 from pipeline.errors import CheckpointError
 from pipeline.model.backbones.lite import LiteTower, fuse
+from pipeline.model.base import Model
 from pipeline.model.checkpoint import ModelRecord
 from pipeline.model.clipsym import CLIPSym, LiftedUpsampler, PlainConv
 from pipeline.params import TowerParams
@@ -41,11 +42,14 @@ def expand(upsampler: LiftedUpsampler) -> LiftedUpsampler:
 
 
 @torch.no_grad()
-def portable(model: CLIPSym, record: ModelRecord) -> tuple[CLIPSym, ModelRecord]:
+def portable(model: Model, record: ModelRecord) -> tuple[CLIPSym, ModelRecord]:
     """The model in this form, in evaluation mode, and its record. Raises CheckpointError for other backbones."""
-    if not isinstance(model.image_tower, LiteTower):
+    towers = record.towers
+    if not (
+        isinstance(model, CLIPSym) and isinstance(model.image_tower, LiteTower) and isinstance(towers, TowerParams)
+    ):
         raise CheckpointError(f"backbone {record.backbone}: only models of the family lite have a portable form")
-    twin = plain(model, record.towers)
+    twin = plain(model, towers)
     twin.precision = "fp32"
     for name, value in twin.half().state_dict().items():
         if not value.isfinite().all():

@@ -4,27 +4,24 @@ Such a file is what the released `train.py` writes, or only the state dict in it
 the state; a bare state dict has none, and whoever loads it must know those that it was trained with.
 """
 
-from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from pipeline.conversion.pickled import Released, State, read_released
 from pipeline.errors import CheckpointError, brief
 from pipeline.model.backbones import clip
 from pipeline.model.backbones.catalogue import unusable
 from pipeline.model.backbones.hugging_face import as_open_clip, hugging_face_names
-from pipeline.model.backbones.pickles import is_torchscript, read_pickle
 from pipeline.model.checkpoint import ModelRecord
 from pipeline.model.clipsym import CLIPSym, Decoder, from_released
 from pipeline.params import DecoderParams, Params, load_params
 from pipeline.params.choices import Task, UpsamplerKind
 
-State = dict[str, torch.Tensor]
 PARAMS = Path(__file__).parents[1] / "params" / "params.yaml"  # a link to the project's; in a wheel the file
 MAP, CODE = "decoder_linear_map.weight", clip.CODE  # their names tell the prefixes
 
@@ -45,41 +42,31 @@ def load_released(path: Path, params: Params, prompts: Sequence[str] | None = No
     No threshold and F1 of validation images are in the file, and in a bare state dict no epoch: the record's only
     threshold is 0.5, the others are 0. Raises UserError.
     """
-    if is_torchscript(path):
-        raise CheckpointError(
-            f"{path}: a TorchScript archive, as `symmetry export` writes; expected the checkpoint that it was made of"
-        )
-    file = read_pickle(path)
-    _check_task(path, file, params.task)
-    state = file.get("state_dict", file)
-    if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
-        raise CheckpointError(f"{path}: expected a dict of tensors by name, or one with such a dict as `state_dict`")
+    return from_released_file(read_released(path), params, prompts)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def from_released_file(
+    released: Released, params: Params, prompts: Sequence[str] | None
+) -> tuple[CLIPSym, ModelRecord]:
+    """As `load_released`, of a file that has been read."""
+    path, state = released.path, released.state
+    released.require_task(params.task)
     towers, weights = _below(path, state, CODE), from_released(_below(path, state, MAP))
     has_text = "film_mul.weight" in weights
-    prompts = _checked(path, file.get("prompts") if prompts is None else prompts, weights[MAP].shape[1] * has_text)
+    prompts = _checked(
+        path, released.entries.get("prompts") if prompts is None else prompts, weights[MAP].shape[1] * has_text
+    )
 
     model = _open_clip_model(path, params, towers)
     tower, model.visual = clip.ClipTower(model.visual, params.chosen), None
     text = clip.ClipText(model, clip.tokenizer(params.chosen)(prompts))() if has_text else None
     params = params.model_copy(update={"decoder": _decoder_params(path, weights)})
     decoder = _decoder(path, params.decoder, tower.widths, text, weights)
-    epoch = file.get("epoch")
-    epoch = int(epoch) if isinstance(epoch, (int, np.integer)) and epoch >= 0 else 0
     unknown: dict[str, Any] = {"params": {}, "prompt_kind": "released" if has_text else "none", "precision": "fp32"}
-    record = ModelRecord.of(params, prompts, epoch, 0.0, {"released": 0.5})
+    record = ModelRecord.of(params, prompts, released.epoch, 0.0, {"released": 0.5})
     return CLIPSym(tower, decoder, text, "fp32").eval(), replace(record, detection_threshold=0.5, **unknown)
-
-
-def _check_task(path: Path, file: dict, task: Task) -> None:
-    """Only what train.py writes tells its task."""
-    if isinstance(options := file.get("args"), Namespace):
-        own = "rotation" if getattr(options, "rot_data", 0) else "reflection"
-        if own != task:
-            raise CheckpointError(f"{path}: its task is {own}, not {task}")
-
-
-def _is_weight(entry: tuple) -> bool:
-    return isinstance(entry[0], str) and torch.is_tensor(entry[1])
 
 
 def _below(path: Path, state: State, key: str) -> State:

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.evaluation.robustness import robustness
-from pipeline.model.clipsym import CLIPSym
+from pipeline.model.base import Model
 from pipeline.params import Params
 from pipeline.scoring.heat_maps import score
 
@@ -30,7 +30,7 @@ def short(params: Params) -> Params:
 
 
 def cell_scores(
-    model: CLIPSym, test: Sequence[PackedSplit], batch: int, threshold: float, seed: int
+    model: Model, test: Sequence[PackedSplit], batch: int, threshold: float, seed: int
 ) -> dict[str, float | None]:
     """The figures of a trained cell, all in 0..1; `threshold` is that of the heat maps' consistency.
 

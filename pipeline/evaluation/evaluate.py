@@ -12,7 +12,7 @@ from scipy.ndimage import zoom
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.figures.pictures import overlay
-from pipeline.model.clipsym import CLIPSym
+from pipeline.model.base import Model
 from pipeline.params.choices import Task
 from pipeline.processes import ALL, Shard
 from pipeline.scoring.detections import DetectionScores, heat_map_scores
@@ -115,7 +115,7 @@ def nearest(threshold: float) -> int:
     return int(np.abs(THRESHOLDS - threshold).argmin())
 
 
-def evaluate(model: CLIPSym, splits: Sequence[PackedSplit], batch: int, seed: int, shard: Shard = ALL) -> Evaluation:
+def evaluate(model: Model, splits: Sequence[PackedSplit], batch: int, seed: int, shard: Shard = ALL) -> Evaluation:
     """Score the model on the samples of these splits, or a shard of them; `seed`: of the random baseline."""
     each, random, centre, detections = {}, F1Counts.zero(), F1Counts.zero(), {}
     first = 0  # number of a split's first image
@@ -132,9 +132,7 @@ def evaluate(model: CLIPSym, splits: Sequence[PackedSplit], batch: int, seed: in
     return Evaluation(each, random, centre, DetectionScores(detections))
 
 
-def gallery(
-    model: CLIPSym, splits: Sequence[PackedSplit], batch: int, shown: dict[int, float]
-) -> dict[str, np.ndarray]:
+def gallery(model: Model, splits: Sequence[PackedSplit], batch: int, shown: dict[int, float]) -> dict[str, np.ndarray]:
     """{name: overlay} of the images with these numbers, in this order, under their names and these F1, in 0..1."""
     drawn, first = {}, 0
     for split in splits:

@@ -21,7 +21,9 @@ from tqdm import tqdm
 from pipeline.data.packed.split import PackedSplit, evaluation_images
 from pipeline.evaluation.transformations import TRANSFORMATIONS, disc, tilt, transformed, transformed_mask
 from pipeline.geometry import Letterbox
+from pipeline.model.base import Model
 from pipeline.model.clipsym import CLIPSym
+from pipeline.model.equisym.model import EquiSym
 from pipeline.scoring.consistency import ConsistencySums, compare
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 
@@ -62,7 +64,7 @@ class Robustness:
 
 @torch.no_grad()
 def robustness(
-    model: CLIPSym, splits: list[PackedSplit], batch: int, threshold: float, seed: int
+    model: Model, splits: list[PackedSplit], batch: int, threshold: float, seed: int
 ) -> dict[str, Robustness]:
     """The sums over all samples of these splits, by transformation.
 
@@ -92,7 +94,7 @@ def framed(mask: np.ndarray) -> np.ndarray:
 
 
 def robust_counts(
-    model: CLIPSym, images: torch.Tensor, truths: list[np.ndarray], degrees: Sequence[float]
+    model: Model, images: torch.Tensor, truths: list[np.ndarray], degrees: Sequence[float]
 ) -> dict[str, F1Counts]:
     """By transformation, the counts of a batch, images [B, 3, S, S] and for each its truth, bool [N, N]."""
     counts: dict[str, F1Counts] = {}
@@ -122,8 +124,12 @@ def consistency(
     return sums
 
 
-def decoder_alone(model: CLIPSym, images: torch.Tensor) -> tuple[Callable[[Maps], torch.Tensor], Maps]:
+def decoder_alone(model: Model, images: torch.Tensor) -> tuple[Callable[[Maps], torch.Tensor], Maps]:
     """The decoder as a function of maps [B, C, h, w], and the features of images [B, 3, S, S] as such maps."""
+    if isinstance(model, EquiSym):
+        return lambda maps: model.network.decoded(*maps)[0], [model.features(images)]
+    if not isinstance(model, CLIPSym):
+        raise TypeError(f"{type(model).__name__} has no decoder that is known here")
     features, (height, width) = model.image_tower(images)
     cells = height * width
 

@@ -1,22 +1,26 @@
-"""Checkpoints for detection: this project's, and those of the released CLIPSym's code, told apart by content."""
+"""Checkpoints for detection: this project's, and those of the released code of CLIPSym and EquiSym, told apart by
+content.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from pipeline.conversion.equisym import is_equisym, load_equisym
+from pipeline.conversion.pickled import read_released
 from pipeline.errors import CheckpointError
 from pipeline.model.backbones.catalogue import is_safetensors
 from pipeline.model.backbones.pickles import is_pytorch
+from pipeline.model.base import Model, best_device
 from pipeline.model.checkpoint import ModelRecord, load_model
-from pipeline.model.clipsym import CLIPSym, best_device
 from pipeline.params.choices import Precision, Task
 
 
 @torch.inference_mode(False)  # the model is the same wherever it is loaded
 def load_any(
     path: Path, task: Task, device: str | torch.device | None, precision: Precision, prompts: Sequence[str] | None
-) -> tuple[CLIPSym, ModelRecord]:
+) -> tuple[Model, ModelRecord]:
     """The model of a file, on its device, and its record; see `pipeline.inference.detector.load`.
 
     Raises CheckpointError, also where it is of another task.
@@ -28,12 +32,21 @@ def load_any(
     return model.to(device or best_device()), record
 
 
-def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[CLIPSym, ModelRecord]:
-    released = path.is_file() and not is_safetensors(path) and (is_pytorch(path) or path.suffix in (".pt", ".pth"))
-    if released:
-        from pipeline.conversion.released import load_released, released_params  # here: open_clip takes a second or two
+def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[Model, ModelRecord]:
+    if not path.is_file() or is_safetensors(path) or not (is_pytorch(path) or path.suffix in (".pt", ".pth")):
+        if prompts is not None:
+            raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym needs them given")
+        return load_model(path)
+    released = read_released(path)
+    if is_equisym(released.state):
+        if prompts is not None:
+            raise CheckpointError(
+                f"{path}: it is an EquiSym, which knows no prompts; only a released CLIPSym needs them"
+            )
+        return load_equisym(released, task)
+    from pipeline.conversion.released import (
+        from_released_file,
+        released_params,
+    )  # here: open_clip takes a second or two
 
-        return load_released(path, released_params(task), prompts)
-    if prompts is not None:
-        raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym needs them given")
-    return load_model(path)
+    return from_released_file(released, released_params(task), prompts)

@@ -32,8 +32,8 @@ from pipeline.runtime.ahead import ahead, batches
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.model.base import Model
     from pipeline.model.checkpoint import ModelRecord
-    from pipeline.model.clipsym import CLIPSym
 
 ImageLike = str | Path | BinaryIO | Image.Image | np.ndarray
 
@@ -56,14 +56,14 @@ class Detector:
     `network`: what looks at images, by one of the engines. `source`: the file that it was read from, if any.
     """
 
-    def __init__(self, network: "CLIPSym | Graph", record: "ModelRecord | Header", source: Path | None = None) -> None:
+    def __init__(self, network: "Model | Graph", record: "ModelRecord | Header", source: Path | None = None) -> None:
         self.network, self.record, self.source = network, record, source
         self.task, self.size = record.task, record.input_size
         self.views = record.views or ((self.size, False), (self.size, True))
         self.threshold = least_score(record.detection_threshold)
 
     @cached_property
-    def model(self) -> "CLIPSym":
+    def model(self) -> "Model":
         """The model as a module of PyTorch. With the engine onnx a copy, read when it is first asked for: what is
         changed in it changes no heat map."""
         if not isinstance(self.network, Graph):

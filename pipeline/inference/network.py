@@ -12,7 +12,7 @@ from pipeline.errors import CheckpointError, needs
 from pipeline.model.header import Header, read_header
 
 if TYPE_CHECKING:
-    from pipeline.model.clipsym import CLIPSym
+    from pipeline.model.base import Model
 
 Engine = Literal["onnx", "torch"]
 
@@ -49,7 +49,7 @@ class Graph:
         return Graph, (self.weights,)
 
 
-def look(model: "Graph | CLIPSym", squares: np.ndarray) -> np.ndarray:
+def look(model: "Graph | Model", squares: np.ndarray) -> np.ndarray:
     """uint8 RGB [B, S, S, 3], letterboxed -> float32 [B, S, S] in 0..1, by the engine that the model is of."""
     if isinstance(model, Graph):
         return model(squares)
@@ -60,7 +60,7 @@ def look(model: "Graph | CLIPSym", squares: np.ndarray) -> np.ndarray:
         return model(images).sigmoid()[:, 0].float().cpu().numpy()
 
 
-def parameters(model: "Graph | CLIPSym") -> int:
+def parameters(model: "Graph | Model") -> int:
     """How many numbers were learnt."""
     return model.header.parameters if isinstance(model, Graph) else sum(p.numel() for p in model.parameters())
 

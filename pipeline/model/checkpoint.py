@@ -20,9 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import CheckpointError, PackageError, brief
 from pipeline.model.backbones.catalogue import ImageTower, random_image_tower, unusable
+from pipeline.model.base import Model
 from pipeline.model.clipsym import CLIPSym, build_model
+from pipeline.model.equisym.model import folded_model
 from pipeline.model.header import FORMAT, RECORD, Content, checksum, read_entries, require_checksum
-from pipeline.params import DecoderParams, Params, TowerParams
+from pipeline.params import DecoderParams, EquiSymParams, Params, TowerParams
 from pipeline.params.choices import Precision, Task
 from pipeline.params.values import InputSize
 from pipeline.runtime.files import atomic_file
@@ -35,7 +37,8 @@ Flag = Annotated[bool, Field(strict=True)]
 class ModelRecord:
     """The header's entries. A default is what a checkpoint that lacks the entry was made with.
 
-    `task`; `backbone`: its name in the catalogue; `towers`, `decoder`: the parameters of these parts; `prompts`: the M
+    `task`; `backbone`: its name in the catalogue, or equisym; `towers`, `decoder`: the parameters of these parts, or
+    those of an EquiSym, which has no decoder of its own; `prompts`: the M
     prompts, and their `prompt_kind`; `precision`: of the products, in training and in use; `epoch`: the one that the
     weights are of; `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best for pixels
     on its validation images; `portable`: whether the weights are those of plain convolutions; `views`: how detection
@@ -46,8 +49,8 @@ class ModelRecord:
 
     task: Task
     backbone: str
-    towers: TowerParams
-    decoder: DecoderParams
+    towers: TowerParams | EquiSymParams
+    decoder: DecoderParams | None
     prompts: list[str]
     prompt_kind: str
     precision: Precision
@@ -65,11 +68,15 @@ class ModelRecord:
         """Pixels of the side that the model was trained with."""
         return self.towers.input_size
 
+    def threshold(self, test_set: str) -> float:
+        """The best for pixels on the set's validation images; of a released checkpoint, which tells none, its own."""
+        return self.thresholds["released" if "released" in self.thresholds else test_set]
+
     @property
     def entries(self) -> dict[str, Any]:
         """All of them as plain values, as the header has them."""
-        parts = {"towers": self.towers.model_dump(mode="json"), "decoder": self.decoder.model_dump(mode="json")}
-        return {**vars(self), **parts}
+        decoder = None if self.decoder is None else self.decoder.model_dump(mode="json")
+        return {**vars(self), "towers": self.towers.model_dump(mode="json"), "decoder": decoder}
 
     @classmethod
     def of(
@@ -99,7 +106,7 @@ def _faults(error: ValidationError) -> str:
     return "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
 
 
-def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
+def save_model(path: Path, model: Model, record: ModelRecord) -> None:
     """Write the checkpoint in one step, so that no half-written file is ever seen.
 
     Of a text tower that learns only the embeddings are kept: the prompts do not change any more.
@@ -113,26 +120,17 @@ def save_model(path: Path, model: CLIPSym, record: ModelRecord) -> None:
 
 
 @torch.inference_mode(False)  # wherever it is loaded, the model is fit for training, too
-def load_model(path: Path) -> tuple[CLIPSym, ModelRecord]:
+def load_model(path: Path) -> tuple[Model, ModelRecord]:
     """The model in evaluation mode, on the CPU, and its record; no network is asked. Raises CheckpointError."""
     record = load_record(path)
     state = load_file(path)
-    text = state.get("text_embeddings")
-    text = None if text is None else torch.empty(text.shape)  # filled below, as float32 like all the rest
-    reduction, width = state.get("decoder.reduces.0.weight"), record.decoder.width
-    if reduction is None or len(reduction) != width:  # before a decoder is made that may not fit into the memory
-        raise CheckpointError(f"{path}: its weights are of another model: they hold no decoder of width {width}")
-    embedded = [] if text is None else list(text.shape)
-    if len(record.prompts) != (embedded or [0])[0] or len(embedded) not in (0, 2):
-        raise CheckpointError(
-            f"{path}: its weights are of another model: {len(record.prompts)} prompts, embeddings of {embedded}"
-        )
-    try:
-        model = build_model(_random_tower(record), text, record.decoder, record.precision, record.portable)
-    except (ModuleNotFoundError, PackageError):
-        raise
-    except Exception as error:  # whatever the libraries make of parameters that fit no model
-        raise CheckpointError(f"{path}: no model can be made of its parameters: {brief(error)}") from None
+    towers, decoder = record.towers, record.decoder
+    if isinstance(towers, TowerParams) and decoder is not None:
+        model: Model = _random_clipsym(record, towers, decoder, state, path)
+    elif isinstance(towers, EquiSymParams) and decoder is None:
+        model = folded_model(towers)
+    else:
+        raise CheckpointError(f"{path}: no model can be made of its parameters: towers need a decoder, an EquiSym none")
     _fill(model, state, path)
     require_checksum(path, _content(state))
     return model.eval(), record
@@ -147,15 +145,36 @@ def require_whole(path: Path) -> None:
         raise CheckpointError(f"{path}: damaged: {error}") from None
 
 
-def _random_tower(record: ModelRecord) -> ImageTower:
-    if not record.portable:
-        return random_image_tower(record.towers)
+def _random_clipsym(
+    record: ModelRecord, towers: TowerParams, shape: DecoderParams, state: dict[str, torch.Tensor], path: Path
+) -> CLIPSym:
+    text = state.get("text_embeddings")
+    text = None if text is None else torch.empty(text.shape)  # filled below, as float32 like all the rest
+    reduction, width = state.get("decoder.reduces.0.weight"), shape.width
+    if reduction is None or len(reduction) != width:  # before a decoder is made that may not fit into the memory
+        raise CheckpointError(f"{path}: its weights are of another model: they hold no decoder of width {width}")
+    embedded = [] if text is None else list(text.shape)
+    if len(record.prompts) != (embedded or [0])[0] or len(embedded) not in (0, 2):
+        raise CheckpointError(
+            f"{path}: its weights are of another model: {len(record.prompts)} prompts, embeddings of {embedded}"
+        )
+    try:
+        return build_model(_random_tower(towers, record.portable), text, shape, record.precision, record.portable)
+    except (ModuleNotFoundError, PackageError):
+        raise
+    except Exception as error:  # whatever the libraries make of parameters that fit no model
+        raise CheckpointError(f"{path}: no model can be made of its parameters: {brief(error)}") from None
+
+
+def _random_tower(towers: TowerParams, portable: bool) -> ImageTower:
+    if not portable:
+        return random_image_tower(towers)
     from pipeline.model.backbones.lite import fused_tower  # here: the only family with a portable form
 
-    return fused_tower(record.towers)
+    return fused_tower(towers)
 
 
-def _fill(model: CLIPSym, state: dict[str, torch.Tensor], path: Path) -> None:
+def _fill(model: Model, state: dict[str, torch.Tensor], path: Path) -> None:
     if fault := unusable(state, model):
         raise CheckpointError(f"{path}: {fault}")
     try:

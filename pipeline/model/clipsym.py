@@ -15,21 +15,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.model.backbones.catalogue import ImageTower, TextTower
+from pipeline.model.base import AUTOCAST, Model
 from pipeline.model.kernels import Linear, conv_after_x4, conv_of_interleaved, interleaved, mlp, pooled_after_x2
 from pipeline.params import DecoderParams
 from pipeline.params.choices import Group, Precision, UpsamplerKind
 
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HEADS, MLP_WIDTH = 4, 2048
 FACTOR = {1: 16, 2: 4, 4: 2}  # by the upsampler's number of layers: how much finer each makes the grid
 
 
-def best_device() -> torch.device:
-    """The GPU when there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-class CLIPSym(nn.Module):
+class CLIPSym(Model):
     """The whole model.
 
     Text embeddings, [M, E] or None, are a buffer: computed once, or, while a text tower learns, in each training step

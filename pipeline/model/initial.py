@@ -25,6 +25,8 @@ def start_from(model: CLIPSym, path: Path, shape: DecoderParams) -> None:
     begins as the same function, whatever they say. What is of another shape in the decoder begins anew, which is told.
     """
     source, record = load_model(path)
+    if not isinstance(source, CLIPSym) or record.decoder is None:
+        raise CheckpointError(f"{path}: its weights are of another model: of an EquiSym")
     state = source.state_dict()
     if record.portable:
         if not (isinstance(model.image_tower, LiteTower) and isinstance(source.image_tower, LiteTower)):

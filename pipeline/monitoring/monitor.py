@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.figures.pictures import CARD, LINE, WIDTH, contact_sheet, overlay
-from pipeline.model.clipsym import CLIPSym
+from pipeline.model.base import Model
 from pipeline.runtime.files import save_image
 from pipeline.scoring.heat_maps import heat_maps
 
@@ -110,7 +110,7 @@ class Monitor:
         if self._board:
             self._write_logs(partial(self._add_to_board, self._board, number, figures))
 
-    def draw(self, number: int, model: CLIPSym, validation: Sequence[PackedSplit], batch: int) -> None:
+    def draw(self, number: int, model: Model, validation: Sequence[PackedSplit], batch: int) -> None:
         """Draw some validation images, always the same, with their truth and the model's heat maps."""
         for split in validation:
             if not self._board:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pipeline.params.schema import (
         BackboneParams,
         DecoderParams,
+        EquiSymParams,
         Params,
         PresetParams,
         PromptParams,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackboneParams",
     "DecoderParams",
+    "EquiSymParams",
     "Params",
     "PresetParams",
     "PromptParams",

@@ -50,6 +50,19 @@ class TowerParams(_Section):
     normalisation: Literal["released", "own"]
 
 
+class EquiSymParams(_Section):
+    """What an EquiSym is. Checkpoints of it hold these keys in the place of those of towers.
+
+    `orientations`: classes of the orientation's map besides the background; 0: there is none.
+    """
+
+    family: Literal["equisym"]
+    version: Literal["steerable", "plain"]
+    depth: Literal[18, 50]
+    orientations: Literal[0, 8, 21]
+    input_size: InputSize
+
+
 class BackboneParams(TowerParams):
     """One entry of the catalogue of backbones: its towers, where their weights are, and how they learn."""
 

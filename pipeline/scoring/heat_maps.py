@@ -8,14 +8,14 @@ import torch
 from tqdm import tqdm
 
 from pipeline.data.packed.split import PackedSplit, evaluation_images
-from pipeline.model.clipsym import CLIPSym
+from pipeline.model.base import Model
 from pipeline.processes import ALL, Shard
 from pipeline.scoring.f1 import F1Counts, count
 
 
 @torch.no_grad()
 def heat_maps(
-    model: CLIPSym, split: PackedSplit, batch: int, description: str, shard: Shard = ALL
+    model: Model, split: PackedSplit, batch: int, description: str, shard: Shard = ALL
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Pairs of a sample's number and its heat map, float32 [height, width] in 0..1 at native size.
 
@@ -34,7 +34,7 @@ def heat_maps(
                 bar.update()
 
 
-def score(model: CLIPSym, splits: Sequence[PackedSplit], batch: int, description: str, shard: Shard = ALL) -> F1Counts:
+def score(model: Model, splits: Sequence[PackedSplit], batch: int, description: str, shard: Shard = ALL) -> F1Counts:
     """The F1 counts of all samples of these splits, or of a shard of them."""
     total = F1Counts.zero()
     for split in splits:

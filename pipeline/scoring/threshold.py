@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pipeline.annotations import Annotation
 from pipeline.data.packed.split import PackedSplit, evaluation_images
-from pipeline.model.clipsym import CLIPSym
+from pipeline.model.base import Model
 from pipeline.params.choices import Task
 from pipeline.scoring.detections import found_in
 from pipeline.scoring.matching import best_threshold, ground_truth
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MOST = 200  # images looked at; more would hardly move the threshold
 
 
-def detection_threshold(model: CLIPSym, validation: Sequence[PackedSplit]) -> float | None:
+def detection_threshold(model: Model, validation: Sequence[PackedSplit]) -> float | None:
     """The threshold of a model in evaluation mode, on validation images of one task; says what was found.
 
     Each data set has the same share of at most 200 images, evenly spread. None where nothing that is found is right.
@@ -55,7 +55,7 @@ def best_detection_threshold(images: Iterable[tuple[Annotation, np.ndarray]], ta
 
 
 @torch.no_grad()
-def _heat_maps(model: CLIPSym, splits: Sequence[PackedSplit]) -> Iterator[tuple[Annotation, np.ndarray]]:
+def _heat_maps(model: Model, splits: Sequence[PackedSplit]) -> Iterator[tuple[Annotation, np.ndarray]]:
     """What is marked in each image, and its heat map, seen as it is and mirrored, as detection does by default."""
     with tqdm(total=sum(map(len, splits)), desc="threshold", unit="image", leave=False) as bar:
         for split in splits:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 
 from pipeline.data.packed.split import PackedSplit, TargetSplit
 from pipeline.errors import DataError, Interrupted, TrainingError
+from pipeline.model.base import Model
 from pipeline.model.checkpoint import ModelRecord, load_model, load_record
-from pipeline.model.clipsym import CLIPSym
 from pipeline.monitoring.monitor import Progress, open_monitor
 from pipeline.params import Params
 from pipeline.params.project import project
@@ -40,7 +40,7 @@ def train(
     training: list[PackedSplit],
     validation: list[PackedSplit],
     folder: Path,
-    threshold: Callable[[CLIPSym, list[PackedSplit]], float | None] | None = None,
+    threshold: Callable[[Model, list[PackedSplit]], float | None] | None = None,
 ) -> ModelRecord:
     """Train; leave in `folder` the weights of the best validation F1 (`model.safetensors`) and the curves (`live/`).
 
@@ -122,9 +122,9 @@ def train(
             if summary := progress.summary(fabric.device):
                 logger.info(summary)
             if threshold is not None:
-                model, record = load_model(checkpoint.best(state.best))
-                found = threshold(model.to(fabric.device), validation)
-                checkpoint.save_best(model, replace(record, detection_threshold=found))
+                best, record = load_model(checkpoint.best(state.best))
+                found = threshold(best.to(fabric.device), validation)
+                checkpoint.save_best(best, replace(record, detection_threshold=found))
             checkpoint.deliver(state.best, folder / "model.safetensors")
         fabric.barrier()
     record = load_record(folder / "model.safetensors")
@@ -198,7 +198,7 @@ def diverged(
     )
 
 
-def validate(model: CLIPSym, validation: list[PackedSplit], batch: int, shard: Shard) -> tuple[float, dict[str, float]]:
+def validate(model: Model, validation: list[PackedSplit], batch: int, shard: Shard) -> tuple[float, dict[str, float]]:
     """The mean over the data sets of their max F1, and each test set's best threshold on its validation images.
 
     Each data set counts alike: summed pixels would follow the set with the largest filled discs. A test set without

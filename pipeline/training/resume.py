@@ -19,8 +19,8 @@ import torch
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.errors import CheckpointError
+from pipeline.model.base import Model
 from pipeline.model.checkpoint import ModelRecord, require_whole, save_model
-from pipeline.model.clipsym import CLIPSym
 from pipeline.model.header import SHIPPED
 from pipeline.params import Params
 from pipeline.params.project import located, named_files, project
@@ -131,7 +131,7 @@ class Checkpoint:
             if path not in map(self.best, self._bests):
                 path.unlink()
 
-    def save_best(self, model: CLIPSym, record: ModelRecord) -> None:
+    def save_best(self, model: Model, record: ModelRecord) -> None:
         """Add a best model; the former ones stay until two states know of better ones."""
         try:
             save_model(self.best(record.epoch), model, record)

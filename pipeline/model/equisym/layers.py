@@ -1,0 +1,69 @@
+"""What a network is made of: convolutions with batch normalisation, or both folded into one convolution, for use."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from pipeline.model.equisym.symmetric import SymmetricConv
+
+NARROW = {1: 16, 3: 256, 7: 256}  # channels, by kernel, below which a plain convolution is faster
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The layers of a network.
+
+    `layer`: (channels, out_channels, kernel, stride, dilation) -> a convolution with what belongs to it, which keeps
+    the grid; three channels are an image's. `scalars`: (channels, out_channels) -> a convolution of one pixel, from
+    features to maps without direction; `joined`: the same, of such maps. `multigrid`: whether the dilations of the last
+    stage's blocks differ. `parts`: into which the channels are divided, and all features alike, when they are joined.
+    """
+
+    layer: Callable[..., nn.Module]
+    scalars: Callable[[int, int], nn.Module]
+    joined: Callable[[int, int], nn.Module]
+    multigrid: bool
+    parts: int = 1
+
+    def cat(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """[B, C_i, h, w] -> [B, sum of C_i, h, w]."""
+        return torch.cat([x.unflatten(1, (self.parts, -1)) for x in features], dim=2).flatten(1, 2)
+
+
+def convolution(
+    channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1, bias: bool = True
+) -> nn.Conv2d:
+    """Padded to keep the grid."""
+    return nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2 * dilation, dilation, bias=bias)
+
+
+class NormalisedConv(nn.Module):
+    """A convolution and its batch normalisation: [B, C, h, w] -> [B, C', h', w']."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv = convolution(channels, out_channels, kernel, stride, dilation, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, h, w] -> [B, C', h', w']."""
+        return self.norm(self.conv(x))
+
+
+def symmetric(channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Module:
+    """A convolution between regular fields, in the order of pipeline.model.equisym.symmetric."""
+    layer = convolution if channels < NARROW[kernel] else SymmetricConv
+    return layer(channels, out_channels, kernel, stride, dilation)
+
+
+PIXEL = partial(nn.Conv2d, kernel_size=1)
+PLAIN = Kind(NormalisedConv, PIXEL, PIXEL, multigrid=True)
+
+
+FOLDED = {  # by version: the layers of networks for use
+    "plain": Kind(convolution, PIXEL, PIXEL, multigrid=True),
+    "steerable": Kind(symmetric, PIXEL, PIXEL, multigrid=False, parts=4),
+}

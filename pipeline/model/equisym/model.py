@@ -1,0 +1,65 @@
+"""EquiSym as a model of this project: images in 0..1 -> logits of their size, as CLIPSym's."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.model.backbones.catalogue import IMAGENET
+from pipeline.model.base import AUTOCAST, Model
+from pipeline.model.equisym.layers import FOLDED
+from pipeline.model.equisym.network import Network
+from pipeline.model.equisym.symmetric import SymmetricConv, ordered
+from pipeline.params import EquiSymParams
+from pipeline.params.choices import Precision
+
+
+class EquiSym(Model):
+    """The whole model."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, network: Network, precision: Precision) -> None:
+        super().__init__()
+        self.network, self.precision = network, precision
+        for name, values in zip(("mean", "std"), IMAGENET):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.mean.device
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [B, 1, S, S] of images, float RGB [B, 3, S, S] in 0..1, letterboxed with black."""
+        with torch.autocast(images.device.type, AUTOCAST[self.precision], enabled=self.precision != "fp32"):
+            logits, _ = self.network.decoded(self.features(images))
+        return F.interpolate(logits.float(), size=images.shape[-2:], mode="bilinear", align_corners=True)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The backbone's features [B, C, h, w] of images [B, 3, S, S] in 0..1."""
+        return self.network.backbone((images - self.mean) / self.std)
+
+
+def folded_model(
+    shape: EquiSymParams, filter_of: Callable[[str, torch.Size], tuple[torch.Tensor, torch.Tensor]] | None = None
+) -> EquiSym:
+    """A model for use, of plain convolutions: random, or with filters and biases [C'].
+
+    filter_of: of the convolution of this name, whose filter has this shape, [C', C, k, k]
+    """
+    network = Network(FOLDED[shape.version], shape.depth, shape.orientations)
+    for name, module in network.named_modules():
+        if filter_of and isinstance(module, (nn.Conv2d, SymmetricConv)):
+            size = module.shape if isinstance(module, SymmetricConv) else module.weight.shape
+            weight, bias = filter_of(name, size)
+            if shape.version == "steerable":
+                outputs, inputs = (ordered(channels) for channels in size[:2])
+                weight, bias = weight[outputs][:, inputs], bias[outputs]
+            if isinstance(module, SymmetricConv):
+                module.take(weight, bias, name)
+            else:
+                module.load_state_dict({"weight": weight, "bias": bias})
+    return EquiSym(network, "fp32").eval()
