@@ -21,6 +21,7 @@ from pipeline.scoring.average_precision import LIMITS, average_precisions, axes_
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.training.loop import alpha_focal
 from pipeline.training.state import schedule_factor
+from tests.conversion import released_equisym as equisym
 
 SIZE = 417
 TASKS = ("reflection", "rotation")
@@ -157,3 +158,11 @@ def test_learning_rates(golden):
             for epoch in range(first, first + len(expected))
         ]
         np.testing.assert_allclose(rates, expected, rtol=1e-9)
+
+
+def test_equisym(golden, tmp_path):
+    """The released network from a file as its training writes it: features, orientations, probability."""
+    recorded = equisym.recording(golden)
+    task = equisym.task_of(recorded)
+    path = equisym.written(tmp_path / "released.pt", equisym.state_of(recorded), rot_data=int(task == "rotation"))
+    equisym.agree(equisym.read(path, task)[0], recorded)
