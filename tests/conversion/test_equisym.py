@@ -18,7 +18,7 @@ from pipeline.errors import CheckpointError
 from pipeline.evaluation.robustness import decoder_alone
 from pipeline.inference.detector import load
 from pipeline.model.checkpoint import load_model
-from pipeline.scoring.f1 import score
+from pipeline.scoring.heat_maps import score
 from tests.conversion.released_equisym import agree, random_state, read, recording, state_of, task_of, written
 from tests.project import PROJECT, environment
 from tests.stages.scene import packed, write_params
