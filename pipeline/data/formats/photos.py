@@ -10,11 +10,9 @@ from pipeline.params.choices import Task
 
 
 def samples(root: Path, findings: list[Finding], split: str, task: Task, labels: Collection[str]) -> list[Sample]:
-    """The photographs with marks for `task`; `root` holds them as NAME.png or NAME.jpg beside `photos.json`."""
+    """The photographs with marks for `task`; `root` holds them as NAME.png beside `photos.json`."""
     marks = json.loads((root / "photos.json").read_text())
-    photographs = [
-        Sample(name, root / f"{name}{Path(entry['file']).suffix}", _annotation(entry)) for name, entry in marks.items()
-    ]
+    photographs = [Sample(name, root / f"{name}.png", _annotation(entry)) for name, entry in marks.items()]
     return [photo for photo in photographs if photo.annotation.serves(task)]
 
 

@@ -357,7 +357,8 @@ def test_nyu_damaged(tmp_path):
 def test_photos(tmp_path):
     copy_from_packages(tmp_path)
     entries = json.loads((tmp_path / "photos.json").read_text())
-    assert (tmp_path / "photos.json").read_bytes() == MARKS.read_bytes()
+    assert entries.keys() == json.loads(MARKS.read_text()).keys()
+    assert max(side for entry in entries.values() for side in entry["size"]) == 512
     found = {task: {s.name: s for s in sound(photos, tmp_path, "test", task)} for task in TASKS}
     assert found["reflection"].keys() | found["rotation"].keys() == entries.keys()
     for task, samples in found.items():
@@ -370,6 +371,19 @@ def test_photos(tmp_path):
         points += [point for disc in marks.discs for point in disc.points] + [(c.x, c.y) for c in marks.centres]
         assert len(points) >= 1 and ((0, 0) <= np.array(points)).all() and (np.array(points) < image.size).all()
         assert all(centre.fold >= 0 for centre in marks.centres)
+
+
+def test_marks_of_large_photographs_are_scaled(tmp_path):
+    copy_from_packages(tmp_path)
+    before, after = (json.loads(path.read_text()) for path in (MARKS, tmp_path / "photos.json"))
+    assert before["laser_beam"]["size"] == [1600, 1200] and after["laser_beam"]["size"] == [512, 384]
+    ((x, y, fold),), ((x_after, y_after, fold_after),) = (marks["laser_beam"]["centres"] for marks in (before, after))
+    assert (x_after, y_after) == pytest.approx((0.32 * (x + 0.5) - 0.5, 0.32 * (y + 0.5) - 0.5)) and fold_after == fold
+    old, new = (np.array(marks["laser_beam"]["discs"][0]) for marks in (before, after))
+    assert new == pytest.approx(0.32 * (old + 0.5) - 0.5)
+    old, new = (np.array(marks["quokka"]["axes"]) for marks in (before, after))
+    assert new == pytest.approx(512 / 960 * (old + 0.5) - 0.5)
+    assert after["cannon"] == before["cannon"]  # 512 x 512: with its folds of 12, as it is
 
 
 def sdrw_names(root, split, validation, seed):
