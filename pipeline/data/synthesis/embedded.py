@@ -73,9 +73,10 @@ Drawn = dict[tuple[str, str], list[tuple[Path, Annotation]]]  # (split, kind) ->
 def write(dataset: str, root: Path, images: int, seed: int) -> None:
     """Write the miniature of `dataset` (dendi, sdrw, ldrs, nyu) under `root`, for the readers beside this file.
 
-    `images` is the number of training images, 2 at least; val has a quarter and test half as many (SDRW has no val,
-    NYU neither). The same arguments give the same bytes. Raises ValueError for another data set or fewer images,
-    DataError where an installed package lacks a photograph.
+    `images` is the number of training images, 2 at least; val has an eighth and test a quarter as many. SDRW has no
+    val; NYU has training images alone, an eighth as many, as it is a small set. The same arguments give the same
+    bytes. Raises ValueError for another data set or fewer images, DataError where an installed package lacks a
+    photograph.
     """
     annotate = {"dendi": _annotate_dendi, "sdrw": _annotate_sdrw, "ldrs": _annotate_ldrs, "nyu": _annotate_nyu}
     if dataset not in annotate:
@@ -95,15 +96,15 @@ def write(dataset: str, root: Path, images: int, seed: int) -> None:
 
 def _parts(dataset: str, images: int) -> dict[tuple[str, str], int]:
     """Images per (split, kind); three quarters are of the kind with one axis, as in NYU, or half, as in SDRW."""
-    train, val, test = images, max(2, images // 4), max(4, images // 2)
+    train, val, test = images, max(2, images // 8), max(4, images // 4)
     if dataset == "sdrw":
         halves = {split: (count - count // 2, count // 2) for split, count in (("train", train), ("test", test))}
         return {
             (s, kind): n for s, pair in halves.items() for kind, n in zip(("single", "multiple"), pair, strict=True)
         }
     if dataset == "nyu":
-        multiple = max(1, train // 4)
-        return {("train", "S"): train - multiple, ("train", "M"): multiple}
+        total = max(4, images // 8)
+        return {("train", "S"): total - total // 4, ("train", "M"): total // 4}
     return {("train", ""): train, ("val", ""): val, ("test", ""): test}
 
 

@@ -87,7 +87,7 @@ def test_sdrw_training(root):
 
 
 def test_sdrw_testing(tmp_path):
-    embedded.write("sdrw", tmp_path, 24, seed=2)
+    embedded.write("sdrw", tmp_path, 48, seed=2)
     truth = loadmat(tmp_path / "SDRW" / "reflectionTestGt2013.mat")
     blanks, misnamed = 0, 0
     for kind, key in (("single", "gtS"), ("multiple", "gtM")):
@@ -121,7 +121,7 @@ def test_ldrs(root):
 
 
 def test_nyu(root):
-    counts = {"S": 6, "M": 2}
+    counts = {"S": 3, "M": 1}
     for kind, count in counts.items():
         for number in range(1, count + 1):
             path = root / "nyu" / "NYU" / kind / f"I{number:03d}.png"
