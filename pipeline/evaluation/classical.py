@@ -14,12 +14,17 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.spatial import KDTree
 
+from pipeline.annotations import Point
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
 
-LONGEST = 512  # pixels of the longer side that features are looked for in
-FEATURES = 1500  # the strongest
+cv2.setNumThreads(1)  # processes share the images
+LONGEST = 400  # pixels of the longer side that features are looked for in
+FEATURES = 1000  # the strongest
 MIRRORED, TURNED = 2, 6  # other features that one is paired with, the most similar first; a fold of 8 has seven
+SAME_PLACE = 3.0  # pixels, up and down and to the sides, within which two are one feature at two angles
+LEAST_ALIKE = 0.7  # product of two looks, for which the weight of a pair is 0
 SAME_SIZE = 0.5  # of the scales' difference relative to their sum, whose weight is exp(-1)
 ANGLES, STEP = 180, 2.0  # cells of the directions' half turn, and of the offsets: pixels
 CELL = 4.0  # of centres: pixels
@@ -62,59 +67,58 @@ class Pairs:
 def classical_axes(image: np.ndarray) -> list[DetectedAxis]:
     """The reflection axes of an image, uint8 [H, W, 3], the best first, at most ten; scores in 0..1."""
     features, scale = _features(image)
+    if len(features.size) < LEAST:
+        return []
     pairs = _mirrored(features)
     votes, reach = _axis_votes(pairs, features)
-    found = []
-    for row, column in _peaks(np.concatenate([votes, votes[:, ::-1]]), (10, 8)):
+    found: list[DetectedAxis] = []
+    for row, column in _peaks(np.concatenate([votes, votes[:, ::-1]]), (10, 8), "wrap"):
         if row >= ANGLES:  # the same lines, half a turn on
             continue
         line = math.pi * (row + 0.5) / ANGLES, STEP * (column + 0.5) - reach
-        axis = _fitted_axis(pairs, line)
-        if axis is not None and not any(_same(axis, other) for other in found):
+        axis = _fitted_axis(pairs, line, scale)
+        if axis is not None and not any(_same(axis, other, scale.max()) for other in found):
             found.append(axis)
         if len(found) == MOST:
             break
-    return sorted((_native(axis, scale) for axis in found), key=lambda axis: -axis.score)
+    return sorted(found, key=lambda axis: -axis.score)
 
 
 def classical_centres(image: np.ndarray) -> list[DetectedCentre]:
     """The rotation centres of an image, uint8 [H, W, 3], the best first, at most ten, with their folds (0: any turn);
     scores in 0..1."""
     features, scale = _features(image)
+    if len(features.size) < LEAST:
+        return []
     pairs = _turned(features)
-    height, width = (round(side / scale) for side in image.shape[:2])
-    shape = math.ceil(height / CELL), math.ceil(width / CELL)
+    width, height = np.array(image.shape[1::-1]) / scale
     places = _centre(pairs)
-    inside = ((places > 0) & (places < (width - 1, height - 1))).all(1)
+    inside = np.all((places > 0) & (places < (width - 1, height - 1)), axis=1)
     pairs, places = pairs[inside], places[inside]
-    cells = (places / CELL).astype(int)
-    votes = np.zeros(shape)
-    np.add.at(votes, (cells[:, 1], cells[:, 0]), pairs.weight)
+    votes = np.zeros((math.ceil(height / CELL), math.ceil(width / CELL)))
+    np.add.at(votes, tuple((places.T[::-1] / CELL).astype(int)), pairs.weight)
     found = []
-    for row, column in _peaks(gaussian_filter(votes, 1.0, mode="constant"), (8, 8))[:MOST]:
+    for row, column in _peaks(gaussian_filter(votes, 1.0, mode="constant"), (8, 8), "nearest")[:MOST]:
         near = np.hypot(*(places - CELL * (np.array([column, row]) + 0.5)).T) < 2 * CELL
         if near.sum() < LEAST:
             continue
-        x, y = np.average(places[near], axis=0, weights=pairs.weight[near]).tolist()
-        score, fold = _share(pairs.weight[near].sum()), _fold(pairs[near])
-        found.append(DetectedCentre(scale * (x + 0.5) - 0.5, scale * (y + 0.5) - 0.5, score, fold))
+        place = np.average(places[near], axis=0, weights=pairs.weight[near])
+        found.append(DetectedCentre(*_native(place, scale), _share(pairs.weight[near]), _fold(pairs[near])))
     return sorted(found, key=lambda centre: -centre.score)
 
 
-def _features(image: np.ndarray) -> tuple[Features, float]:
-    """The features of the image made small, and how many of its own pixels a pixel of that is."""
-    height, width = image.shape[:2]
-    scale = max(1.0, max(height, width) / LONGEST)
-    size = round(width / scale), round(height / scale)
-    grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+def _features(image: np.ndarray) -> tuple[Features, np.ndarray]:
+    """The features of the image made small, and how many of its own pixels a pixel of that is, across and down."""
+    own = np.array(image.shape[1::-1])
+    size = np.maximum(1, (own * min(1, LONGEST / own.max())).round().astype(int))
+    grey = cv2.cvtColor(cv2.resize(image, size.tolist(), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     # without the precise way of doubling the image all places are a quarter of a pixel off
-    sift = cv2.SIFT_create(nfeatures=FEATURES, contrastThreshold=0.02, enable_precise_upscale=True)
+    sift = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02, enable_precise_upscale=True)
     points, looks = sift.detectAndCompute(grey, None)
-    if not points:
-        return Features(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros((0, 128), np.float32)), scale
-    root = np.sqrt(looks / looks.sum(1, keepdims=True))  # RootSIFT: of length 1, and large entries count less
-    numbers = np.array([(*point.pt, point.size, math.radians(point.angle)) for point in points])
-    return Features(numbers[:, :2], numbers[:, 2], numbers[:, 3], root), scale
+    numbers = np.array([(*point.pt, point.size, math.radians(point.angle)) for point in points]).reshape(-1, 4)
+    looks = np.zeros((0, 128), np.float32) if looks is None else looks
+    root = np.sqrt(looks / np.maximum(1, looks.sum(1, keepdims=True)))  # RootSIFT: large entries count less
+    return Features(numbers[:, :2], numbers[:, 2], numbers[:, 3], root), own / size
 
 
 def _mirrored(features: Features) -> Pairs:
@@ -140,22 +144,23 @@ def _turned(features: Features) -> Pairs:
 
 def _alike(features: Features, look: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers of features and of the `most` whose `look` [n, 128] is most like theirs, and a weight by how alike."""
-    number = len(look)
-    if number <= most:
-        return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
     like = features.look @ look.T
-    far = np.abs(features.place[:, None] - features.place).max(2) > 3  # else it is the same feature, at another angle
-    like[~far] = -1
-    other = np.argpartition(-like, most, axis=1)[:, :most].ravel()
-    one = np.repeat(np.arange(number), most)
-    sizes = features.size[one], features.size[other]
+    same = KDTree(features.place).query_pairs(SAME_PLACE, p=math.inf, output_type="ndarray")
+    like[same[:, 0], same[:, 1]] = like[same[:, 1], same[:, 0]] = 0
+    np.fill_diagonal(like, 0)
+    one, others, likes = np.arange(len(like)), [], []
+    for _ in range(most):  # faster than a partition
+        others.append(like.argmax(1))
+        likes.append(like[one, others[-1]])
+        like[one, others[-1]] = 0
+    ones, other = np.tile(one, len(others)), np.concatenate(others)
+    sizes = features.size[ones], features.size[other]
     weight = np.exp(-np.abs(sizes[0] - sizes[1]) / (SAME_SIZE * (sizes[0] + sizes[1])))
-    alike = np.clip(like[one, other] - 0.7, 0, None) / 0.3
-    return one, other, weight * alike
+    return ones, other, weight * np.clip(np.concatenate(likes) - LEAST_ALIKE, 0, None) / (1 - LEAST_ALIKE)
 
 
 def _axis_votes(pairs: Pairs, features: Features) -> tuple[np.ndarray, float]:
-    """The weight for each line, [ANGLES, offsets]: `theta` of its normal, and x cos theta + y sin theta, from -reach."""
+    """The weight for each line, [ANGLES, offsets]: `theta` of its normal, x cos theta + y sin theta, from -reach."""
     across = pairs.other - pairs.one
     theta = np.arctan2(across[:, 1], across[:, 0]) % math.pi
     offset = (pairs.middle * np.stack([np.cos(theta), np.sin(theta)], 1)).sum(1)
@@ -166,16 +171,17 @@ def _axis_votes(pairs: Pairs, features: Features) -> tuple[np.ndarray, float]:
     return gaussian_filter(whole, (1.5, 1.5), mode=("wrap", "constant"))[:ANGLES], reach
 
 
-def _peaks(votes: np.ndarray, apart: tuple[int, int]) -> list[tuple[int, int]]:
-    """Row and column of the local maxima, the highest first, at most forty."""
-    highest = maximum_filter(votes, size=[2 * side + 1 for side in apart], mode="nearest")
+def _peaks(votes: np.ndarray, apart: tuple[int, int], rows_end: str) -> list[tuple[int, int]]:
+    """Row and column of the local maxima, the highest first, at most forty; `rows_end`: as SciPy's filters name it."""
+    highest = maximum_filter(votes, [2 * side + 1 for side in apart], mode=(rows_end, "nearest"))
     rows, columns = np.nonzero((votes == highest) & (votes > 0))
     order = np.argsort(-votes[rows, columns], kind="stable")[: 4 * MOST]
     return list(zip(rows[order].tolist(), columns[order].tolist()))
 
 
-def _fitted_axis(pairs: Pairs, line: tuple[float, float]) -> DetectedAxis | None:
-    """The axis that mirrors the pairs about a line, normal and offset, on each other with the least squares."""
+def _fitted_axis(pairs: Pairs, line: tuple[float, float], scale: np.ndarray) -> DetectedAxis | None:
+    """The axis that mirrors the pairs about a line, normal and offset, on each other with the least squares, in pixels
+    of the image itself; None for fewer than LEAST."""
     theta, offset = line
     for _ in range(3):
         normal = np.array([math.cos(theta), math.sin(theta)])
@@ -189,24 +195,28 @@ def _fitted_axis(pairs: Pairs, line: tuple[float, float]) -> DetectedAxis | None
         (px, py), (qx, qy) = (some.one - middle).T, (some.other - middle).T
         along = math.atan2((some.weight * (px * qy + py * qx)).sum(), (some.weight * (px * qx - py * qy)).sum()) / 2
         theta = along + math.pi / 2
-        offset = middle @ (math.cos(theta), math.sin(theta))
+        offset = float(middle @ (math.cos(theta), math.sin(theta)))
     direction = np.array([math.cos(along), math.sin(along)])
     reach = np.concatenate([(some.one - middle) @ direction, (some.other - middle) @ direction])
-    start, end = (middle + direction * t for t in np.percentile(reach, [2, 98]))
-    return DetectedAxis(*start.tolist(), *end.tolist(), _share(some.weight.sum()))
+    start, end = (_native(middle + direction * t, scale) for t in np.percentile(reach, [2, 98]))
+    return DetectedAxis(*start, *end, _share(some.weight))
 
 
-def _share(weight: float) -> float:
-    """A sum of pairs' weights as a score in 0..1: a half for ten pairs that are the same."""
-    return float(weight / (weight + 10))
+def _share(weights: np.ndarray) -> float:
+    """The weights of the pairs as a score in 0..1: a half for ten pairs that are the same."""
+    return float(weights.sum() / (weights.sum() + 10))
 
 
-def _same(axis: DetectedAxis, other: DetectedAxis) -> bool:
-    return max(abs(a - b) for a, b in zip(axis[:4], other[:4])) < 4 * NEAR[0]
+def _same(axis: DetectedAxis, other: DetectedAxis, scale: float) -> bool:
+    """Whether the ends of both are the same, in either order; `scale`: pixels that one of a small image is."""
+    one, straight = np.array(axis[:4]), np.array(other[:4])
+    return bool(min(np.abs(one - ends).max() for ends in (straight, np.roll(straight, 2))) < 4 * NEAR[0] * scale)
 
 
-def _native(axis: DetectedAxis, scale: float) -> DetectedAxis:
-    return DetectedAxis(*(scale * (place + 0.5) - 0.5 for place in axis[:4]), axis.score)
+def _native(place: np.ndarray, scale: np.ndarray) -> Point:
+    """x, y of the image itself, of a place in the image made small."""
+    x, y = (scale * (place + 0.5) - 0.5).tolist()
+    return x, y
 
 
 def _centre(pairs: Pairs) -> np.ndarray:

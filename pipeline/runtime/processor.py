@@ -22,6 +22,7 @@ ANYWHERE = {
     "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4",
     "OMP_NUM_THREADS": "2",
     "OMP_WAIT_POLICY": "PASSIVE",  # no bits: two threads that share a core, or a busy machine, wait without working
+    "OPENCV_IPP": "avx2",  # Intel's filters in OpenCV; its own code for AVX-512 changes no bit of what is used here
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # on a GPU: what torch.use_deterministic_algorithms asks for
 }
 

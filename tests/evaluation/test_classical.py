@@ -28,7 +28,9 @@ def dial(fold: int) -> np.ndarray:
     y, x = np.mgrid[:SIDE, :SIDE] - 127.5
     angle, radius = np.arctan2(y, x) % (2 * math.pi / fold), np.hypot(x, y)
     column, row = 150 + radius * np.cos(angle), 100 + radius * np.sin(angle)
-    return np.where((radius < 120)[..., None], data.astronaut()[row.astype(int), column.astype(int)], 128).astype(np.uint8)
+    return np.where((radius < 120)[..., None], data.astronaut()[row.astype(int), column.astype(int)], 128).astype(
+        np.uint8
+    )
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 77])
@@ -62,7 +64,7 @@ def test_the_best_comes_first_and_scores_lie_in_0_to_1():
         assert scores == sorted(scores, reverse=True) and 0 <= scores[-1] <= scores[0] < 1
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (1, 1), (9, 300)])
+@pytest.mark.parametrize("shape", [(64, 64), (1, 1), (9, 300), (1, 3000)])
 def test_nothing_is_found_where_nothing_is(shape):
     empty = np.full((*shape, 3), 90, np.uint8)
     assert classical_axes(empty) == [] and classical_centres(empty) == []

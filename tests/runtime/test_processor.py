@@ -74,6 +74,22 @@ def test_the_environment_changes_no_byte(tmp_path):
     assert len(lines) == 5 and lines == [line for line in again.splitlines() if " tiny " in line]
 
 
+SIFT = """
+import stages, cv2, hashlib
+from skimage.data import coffee
+from pipeline.evaluation.classical import classical_axes
+print(cv2.ipp.getIppVersion(), cv2.getNumThreads(), hashlib.sha1(repr(classical_axes(coffee())).encode()).hexdigest())
+"""
+
+
+def test_features_are_the_same_without_avx512(tmp_path):
+    """IPP's filters for AVX-512, and on most processors those for SSE 4.2, give other ones."""
+    (tmp_path / "params.yaml").write_text("reproducible: anywhere\n")
+    found = started(tmp_path, "-c", SIFT, "stages.baselines", OPENCV_IPP="sse42")
+    again = started(tmp_path, "-c", SIFT, "stages.baselines", OPENCV_IPP="avx512", OPENCV_CPU_DISABLE="AVX512-SKX")
+    assert found == again and found.split()[-2] == "1"
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_filters_are_made_with_functions_that_are_rounded_alike(dtype):
     x = torch.rand(10_000, dtype=dtype, generator=torch.Generator().manual_seed(0))
