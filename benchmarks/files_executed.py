@@ -86,7 +86,7 @@ def call(name: str) -> Callable[[], object]:
     calls: dict[str, Callable[[], object]] = {
         "train": lambda: train.train(params, *splits[:2], MODEL.parent, train.detection_threshold),
         "python -m stages.train": train.main,
-        "evaluate": lambda: evaluate.evaluate(evaluate.load_model(MODEL)[0], splits[2], 2, 0).summary(0.5),
+        "evaluate": lambda: evaluate.evaluate(evaluate.load_model(MODEL)[0], splits[2], 2).summary(0.5),
         "python -m stages.evaluate dendi": lambda: evaluate.main("dendi"),
     }
     return calls[name]

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.data.packed.split import packed_splits
-from pipeline.evaluation.evaluate import evaluate, f1_summary, figures, gallery
+from pipeline.evaluation.evaluate import evaluate, figures, gallery
 from pipeline.figures.pictures import LARGE, LINE, WIDTH, contact_sheet, save_curve
 from pipeline.model.base import best_device
 from pipeline.model.checkpoint import load_model
@@ -17,8 +17,6 @@ from pipeline.model.header import SHIPPED, least_score
 from pipeline.params import load_params
 from pipeline.processes import evaluation_shard, gathered
 from pipeline.runtime.files import atomic_folder
-from pipeline.scoring.f1 import F1Counts
-from pipeline.scoring.heat_maps import score
 from pipeline.scoring.sets import KINDS, TEST_SETS
 from stages.command import run_stage, write_metrics
 
@@ -35,11 +33,10 @@ def main(test_set: str) -> None:
     device, batch = best_device(), params.train.batch
     model, record = load_model(Path("models/main/model.safetensors"))
     shipped, shipped_record = load_model(SHIPPED / f"lite_{params.task}.safetensors")
-    found = reduce(add, gathered(evaluate(model.to(device), splits, batch, params.seed, shard)))
-    beside = sum(gathered(score(shipped.to(device), splits, batch, "shipped weights", shard)), F1Counts.zero())
+    found, beside = (reduce(add, gathered(evaluate(m.to(device), splits, batch, shard))) for m in (model, shipped))
     if shard.rank:
         return
-    threshold = record.threshold(test_set)
+    threshold, kind = record.threshold(test_set), KINDS[params.task]
     summary = found.summary(threshold)
     detections = found.detections.summary(least_score(record.detection_threshold))
     if summary["max_f1"] is None:
@@ -52,8 +49,9 @@ def main(test_set: str) -> None:
         for name, picture in pictures.items():
             Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")
         contact_sheet(list(pictures.values()), LARGE + LINE, WIDTH).save(folder / "gallery.png")
-        shipped_f1 = f1_summary(beside, least_score(shipped_record.detection_threshold))
-        both = {**summary, "shipped": shipped_f1, KINDS[params.task]: detections}
+        least = least_score(shipped_record.detection_threshold)
+        shipped_scores = {**beside.summary(least), kind: beside.detections.summary(least)}
+        both = {**summary, kind: detections, "shipped": shipped_scores}
         (folder / "summary.json").write_text(json.dumps({params.task: both}, indent=2) + "\n")
     write_metrics(test_set, {test_set: figures(summary, detections, params.task)})
 

@@ -15,13 +15,14 @@ def main() -> None:
     """Collect what evaluation and the cells of the grid left."""
     params = load_params()
     summaries = {name: json.loads(Path("evaluation", name, "summary.json").read_text()) for name in TEST_SETS}
+    baselines = {name: json.loads(Path("evaluation/baselines", f"{name}.json").read_text()) for name in TEST_SETS}
     axes = params.ablation
     names = [f"{b}-{p}-{u}" for b in axes.backbone for p in axes.prompts for u in axes.upsampler]
     cells = {name: json.loads(Path("models/ablation/grid", name, "scores.json").read_text()) for name in names}
     record = load_record(Path("models/main/model.safetensors"))
     turned = json.loads(Path("metrics/robustness.json").read_text())[params.task]
     with atomic_folder(Path("report")) as folder:
-        write_report(params, record, summaries, turned, list(cells.values()), Path("evaluation"), folder)
+        write_report(params, record, summaries, baselines, turned, list(cells.values()), Path("evaluation"), folder)
     figures = {params.task: {name: {"max_f1": cell["max_f1"]} for name, cell in cells.items()}}
     write_metrics("ablation", figures)
 

@@ -29,7 +29,7 @@ def main(cell: str, *changes: str) -> None:
     model, scores = model.to(best_device()), {}
     for name, datasets in TEST_SETS.items():
         splits = packed_splits(packed, datasets, "test", params.task)
-        found = evaluate(model, splits, params.train.batch, params.seed)
+        found = evaluate(model, splits, params.train.batch)
         detections = found.detections.summary(least_score(record.detection_threshold))
         scores[name] = figures(found.summary(record.threshold(name)), detections, params.task)
     write_text(folder / "scores.json", json.dumps(scores, indent=2) + "\n")

@@ -1,5 +1,5 @@
-"""A model on one test set: F1, that of heat maps which look at no image, the scores of the axes or centres that are
-found in the heat maps, the precision-recall curve, and overlays."""
+"""A model on one test set: F1, the scores of the axes or centres that are found in the heat maps, the precision-recall
+curve, and overlays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import zoom
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.figures.pictures import overlay
@@ -20,29 +19,17 @@ from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.scoring.heat_maps import heat_maps
 from pipeline.scoring.sets import KINDS
 
-CELL = 16  # pixels a side of the random map's cells
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Counts over one test set: the model's by the number of the image, and those of the two baselines together.
-
-    `detections`: the scores of the axes or centres that are found in the model's heat maps.
-    """
+    """One test set: counts of pixels by the number of the image, and the scores of what is found in the heat maps."""
 
     each: dict[int, F1Counts]
-    random: F1Counts
-    centre: F1Counts
     detections: DetectionScores
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
         """The evaluation of both shards together."""
-        return Evaluation(
-            self.each | other.each,
-            self.random + other.random,
-            self.centre + other.centre,
-            self.detections + other.detections,
-        )
+        return Evaluation(self.each | other.each, self.detections + other.detections)
 
     @property
     def images(self) -> int:
@@ -66,11 +53,7 @@ class Evaluation:
 
     def summary(self, validation_threshold: float) -> dict[str, float | int | None]:
         """The numbers of the report, F1 in 0..1; F1 is None where the set has no ground truth."""
-        found = f1_summary(self.model, validation_threshold)
-        if found["max_f1"] is None:
-            return {"images": self.images, "max_f1": None}
-        baselines = {"random_map_f1": float(self.random.f1.max()), "centre_map_f1": float(self.centre.f1.max())}
-        return {"images": self.images, **found, **baselines}
+        return {"images": self.images, **f1_summary(self.model, validation_threshold)}
 
     def curve(self) -> pd.DataFrame:
         """One row for each of the 100 thresholds."""
@@ -115,21 +98,16 @@ def nearest(threshold: float) -> int:
     return int(np.abs(THRESHOLDS - threshold).argmin())
 
 
-def evaluate(model: Model, splits: Sequence[PackedSplit], batch: int, seed: int, shard: Shard = ALL) -> Evaluation:
-    """Score the model on the samples of these splits, or a shard of them; `seed`: of the random baseline."""
-    each, random, centre, detections = {}, F1Counts.zero(), F1Counts.zero(), {}
+def evaluate(model: Model, splits: Sequence[PackedSplit], batch: int, shard: Shard = ALL) -> Evaluation:
+    """Score the model on the samples of these splits, or a shard of them."""
+    each, detections = {}, {}
     first = 0  # number of a split's first image
     for split in splits:
         for number, heat_map in heat_maps(model, split, batch, split.dataset, shard):
-            truth, position = split.mask(number), first + number
-            height, width = truth.shape
-            noise = random_map(height, width, np.random.default_rng((seed, position)))  # whoever draws it
-            each[position] = count(heat_map, truth)
-            detections[position] = heat_map_scores(heat_map, split.annotation(number), split.task)
-            random += count(noise, truth)
-            centre += count(centre_map(height, width, split.task), truth)
+            each[first + number] = count(heat_map, split.mask(number))
+            detections[first + number] = heat_map_scores(heat_map, split.annotation(number), split.task)
         first += len(split)
-    return Evaluation(each, random, centre, DetectionScores(detections))
+    return Evaluation(each, DetectionScores(detections))
 
 
 def gallery(model: Model, splits: Sequence[PackedSplit], batch: int, shown: dict[int, float]) -> dict[str, np.ndarray]:
@@ -144,19 +122,3 @@ def gallery(model: Model, splits: Sequence[PackedSplit], batch: int, shown: dict
             drawn[image] = name, overlay(few.native_image(number), heat_map, few.annotation(number), few.task, caption)
         first += len(split)
     return dict(drawn[image] for image in shown)
-
-
-def random_map(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """float32 [height, width] in 0..1: noise in cells of 16 pixels, interpolated, so that single lines do stand out."""
-    rows, columns = -(-height // CELL) + 1, -(-width // CELL) + 1
-    noise = zoom(generator.random((rows, columns), np.float32), CELL, order=1)
-    return np.clip(noise[:height, :width], 0, 1)
-
-
-def centre_map(height: int, width: int, task: str) -> np.ndarray:
-    """float32 [height, width] in 0..1: falls off with the distance from the vertical centre line, or, for rotation,
-    from the centre; the best threshold decides how wide it is."""
-    x = np.abs(np.arange(width) - (width - 1) / 2)
-    y = np.abs(np.arange(height) - (height - 1) / 2)
-    distance = np.hypot(x, 0 * y[:, None]) if task == "reflection" else np.hypot(x, y[:, None])
-    return (1 - distance / (distance.max() + 1)).astype(np.float32)

@@ -3,14 +3,19 @@
 import pandas as pd
 
 from pipeline.reporting.published import published
+from pipeline.scoring.sets import CENTRE, CLASSICAL, RANDOM
 
 TRAINED, SHIPPED = "this run", "shipped weights"
+UNTRAINED = CLASSICAL, CENTRE, RANDOM
 DETECTION_HEADINGS = {"max F": "max_f1", "F at detection threshold": "f1", "top-1": "top1"}
 
 
-def main_table(summaries: dict[str, dict[str, dict]], comparable: bool) -> pd.DataFrame:
-    """Two rows a test set that has ground truth, of the trained model and of the shipped weights, from
-    {set: {task: summary of pipeline.evaluation.evaluate, with that of the shipped weights}}.
+def main_table(
+    summaries: dict[str, dict[str, dict]], baselines: dict[str, dict[str, dict]], comparable: bool
+) -> pd.DataFrame:
+    """Rows for each test set that has ground truth: of the trained model, of the shipped weights and of what was never
+    trained, from {set: {task: summary of pipeline.evaluation.evaluate, with that of the shipped weights}} and
+    {set: {task: those of pipeline.evaluation.baselines}}.
 
     `comparable`: put CLIPSym's published figures beside ours; only right on the published data.
     """
@@ -20,11 +25,12 @@ def main_table(summaries: dict[str, dict[str, dict]], comparable: bool) -> pd.Da
             if summary["max_f1"] is None:
                 continue
             row = {"test set": test_set, "task": task, "images": summary["images"]}
-            beside = {"random map": 100 * summary["random_map_f1"], "centre map": 100 * summary["centre_map_f1"]}
-            if comparable:
-                beside["published CLIPSym"] = published("CLIPSym", test_set, task)
+            beside = {"published CLIPSym": published("CLIPSym", test_set, task)} if comparable else {}
             rows.append({**row, "model": TRAINED, **_in_per_cent(summary), **beside})
             rows.append({**row, "model": SHIPPED, **_in_per_cent(summary["shipped"])})
+            rows += [
+                {**row, "model": name, "max F1": 100 * baselines[test_set][task][name]["max_f1"]} for name in UNTRAINED
+            ]
     return pd.DataFrame(rows)
 
 
@@ -35,23 +41,38 @@ def _in_per_cent(summary: dict) -> dict[str, float]:
     }
 
 
-def detection_table(summaries: dict[str, dict[str, dict]], kind: str) -> pd.DataFrame:
-    """One row a test set in which any of this `kind`, axes or centres, is marked, from the same summaries."""
+def detection_table(
+    summaries: dict[str, dict[str, dict]], baselines: dict[str, dict[str, dict]], kind: str
+) -> pd.DataFrame:
+    """Rows for each test set in which any of this `kind`, axes or centres, is marked, as those of `main_table` but for
+    the random map, from the same summaries."""
     rows = []
     for test_set, by_task in summaries.items():
-        for summary in by_task.values():
-            found = summary.get(kind)  # there is none of the other task
-            if found is None or not found["marked"]:
+        for task, summary in by_task.items():
+            if kind not in summary or not summary[kind]["marked"]:  # there is none of the other task
                 continue
-            orders = {"sAP@{}": found["sap"]["released"], "by score @{}": found["sap"]["by_score"]}
-            areas = {
-                heading.format(limit): 100 * area
-                for heading, by_limit in orders.items()
-                for limit, area in (by_limit or {}).items()
-            }
-            figures = {heading: 100 * found[key] for heading, key in DETECTION_HEADINGS.items()}
-            rows.append({"test set": test_set, "marked": found["marked"], **areas, **figures})
+            untrained = baselines[test_set][task]
+            models = {TRAINED: summary, SHIPPED: summary["shipped"], **{n: untrained[n] for n in (CLASSICAL, CENTRE)}}
+            for model, scores in models.items():
+                found = scores[kind]
+                row = {"test set": test_set, "marked": found["marked"], "model": model}
+                rows.append(row | _areas(found["sap"]) | _shares(found))
     return pd.DataFrame(rows)
+
+
+def _areas(sap: dict[str, dict[str, float] | None]) -> dict[str, float]:
+    """sAP in per cent, in both orders, at each threshold."""
+    orders = {"sAP@{}": sap["released"], "by score @{}": sap["by_score"]}
+    return {
+        heading.format(limit): 100 * area
+        for heading, by_limit in orders.items()
+        for limit, area in (by_limit or {}).items()
+    }
+
+
+def _shares(found: dict) -> dict[str, float | None]:
+    """The competition's scores in per cent; None where there is none, as no detection threshold is known."""
+    return {heading: None if found[key] is None else 100 * found[key] for heading, key in DETECTION_HEADINGS.items()}
 
 
 def robustness_table(summaries: dict[str, dict[str, float | None]]) -> pd.DataFrame:

@@ -84,7 +84,7 @@ def end_with_parent() -> None:
 def on_all_cores(function: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
     """What the function makes of each item, in their order; by forked processes, one a core, on Linux."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-    if cores == 1:
+    if cores == 1 or len(items) < 2:
         yield from map(function, items)
         return
     pool = ProcessPoolExecutor(min(cores, len(items)), get_context("fork"), _work_quietly)

@@ -80,8 +80,12 @@ def found_in(heat_map: np.ndarray, task: Task) -> Found:
 
 def heat_map_scores(heat_map: np.ndarray, annotation: Annotation, task: Task) -> ImageScores:
     """The scores of what is found in a heat map, float [H, W] in 0..1 at the image's size."""
-    height, width = heat_map.shape
-    return image_scores(_raster(found_in(heat_map, task), height, width), annotation, task, height, width)
+    return found_scores(found_in(heat_map, task), annotation, task, *heat_map.shape)
+
+
+def found_scores(found: Found, annotation: Annotation, task: Task, height: int, width: int) -> ImageScores:
+    """The scores of what was found in one image of this size, in pixels, gone through in the order of AxisSym's map."""
+    return image_scores(_raster(found, height, width), annotation, task, height, width)
 
 
 def image_scores(found: Found, annotation: Annotation, task: Task, height: int, width: int) -> ImageScores:

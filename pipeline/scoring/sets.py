@@ -4,6 +4,9 @@ from pipeline.params.choices import Task
 
 KINDS: dict[Task, str] = {"reflection": "axes", "rotation": "centres"}
 
+# What is scored beside models, and was never trained: pipeline.evaluation.baselines.
+CLASSICAL, CENTRE, RANDOM = "classical", "centre map", "random map"
+
 # Test set -> the data sets whose test images it holds.
 TEST_SETS = {
     "dendi": ("dendi",),

@@ -18,7 +18,19 @@ from pipeline.data.preparation.catalogue import SPLITS
 from pipeline.params import load_params
 from pipeline.reporting.presets import cell_names
 from pipeline.scoring.sets import TEST_SETS
-from stages import ablation, check, data_report, evaluate, fetch, preprocess, report, robustness, table, train
+from stages import (
+    ablation,
+    baselines,
+    check,
+    data_report,
+    evaluate,
+    fetch,
+    preprocess,
+    report,
+    robustness,
+    table,
+    train,
+)
 from tests.graph.test_kills import labelled
 from tests.small import shrink
 
@@ -26,8 +38,8 @@ PROJECT = Path(__file__).parents[2]
 OUTS = "data/checked data/raw data/packed data/report models evaluation metrics report ablation/tables".split()
 WRITTEN = (
     "data/checked data/raw/own data/packed/model/own data/report models/main models/ablation/grid evaluation/own "
-    "metrics/own.json metrics/data.json metrics/robustness.json metrics/ablation.json metrics/ablation_group.json "
-    "report ablation/tables/group"
+    "evaluation/baselines metrics/own.json metrics/data.json metrics/robustness.json metrics/ablation.json "
+    "metrics/ablation_group.json report ablation/tables/group"
 ).split()
 WRITERS = {
     "check": check.check,
@@ -36,6 +48,7 @@ WRITERS = {
     "data_report": data_report.main,
     "train": train.main,
     "evaluate": lambda: evaluate.main("own"),
+    "baselines": lambda: [baselines.main(name) for name in TEST_SETS],
     "robustness": robustness.main,
     "ablation": lambda: ablation.main("grid/tiny-none-plain", "prompts.kind=none", "decoder.upsampler=plain"),
     "report": report.main,

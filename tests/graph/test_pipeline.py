@@ -35,7 +35,9 @@ def test_repro_leaves_a_report_and_small_metrics(project):
         }  # fmt: skip
         assert axes["marked"] > 0 and 0 <= axes["f1"] <= axes["max_f1"] <= 1
         assert 0 <= metrics["f1"] <= metrics["max_f1"] <= 1
-        assert summary["images"] > 0 and 0 < summary["centre_map_f1"] < 1
+        assert summary["images"] > 0 and summary["shipped"]["axes"]["marked"] == axes["marked"]
+        untrained = json.loads((project / f"evaluation/baselines/{test_set}.json").read_text())["reflection"]
+        assert 0 < untrained["centre map"]["max_f1"] < 1 and untrained["classical"]["axes"]["marked"] == axes["marked"]
         assert f"({test_set}-gallery.png)" in report
         assert (project / f"report/{test_set}-gallery.png").stat().st_size > 1000
         assert len((project / f"evaluation/{test_set}/pr.csv").read_text().splitlines()) == 101

@@ -15,8 +15,6 @@ SUMMARY = {
     "images": 7,
     "max_f1": 0.51,
     "f1_at_validation_threshold": 0.42,
-    "random_map_f1": 0.03,
-    "centre_map_f1": 0.14,
     "shipped": {"max_f1": 0.33, "f1_at_validation_threshold": 0.22},
     "axes": {
         "marked": 9,
@@ -30,6 +28,13 @@ SUMMARY = {
         },
     },
 }
+SUMMARY["shipped"]["axes"] = SUMMARY["axes"] | {"max_f1": 0.34, "top1": 0.16}
+UNTRAINED = {
+    "classical": {"max_f1": 0.18, "axes": SUMMARY["axes"] | {"max_f1": 0.38, "f1": None, "top1": 0.29}},
+    "centre map": {"max_f1": 0.14, "axes": SUMMARY["axes"] | {"max_f1": 0.27, "f1": None, "top1": 0.15}},
+    "random map": {"max_f1": 0.03},
+}
+BESIDE = {name: {"reflection": UNTRAINED} for name in ("dendi", "photos", "own")}
 NO_AXES = {"marked": 0, "found": 3, "max_f1": None, "f1": None, "top1": None, "sap": {}}
 TURNED = {
     "max_f1": 0.61,
@@ -53,51 +58,51 @@ CELL = {
 
 
 def test_the_main_table():
-    table = main_table({"dendi": {"reflection": SUMMARY}, "own": {"reflection": {"max_f1": None}}}, comparable=True)
+    table = main_table(
+        {"dendi": {"reflection": SUMMARY}, "own": {"reflection": {"max_f1": None}}}, BESIDE, comparable=True
+    )
+    none = pytest.approx(float("nan"), nan_ok=True)
+    expected = [
+        ("this run", 51, 42, 66.5),
+        ("shipped weights", 33, 22, none),
+        ("classical", 18, none, none),
+        ("centre map", pytest.approx(14), none, none),
+        ("random map", 3, none, none),
+    ]
     assert table.to_dict("records") == [
         {
-            "test set": "dendi",
-            "task": "reflection",
-            "images": 7,
-            "model": "this run",
-            "max F1": 51,
-            "F1 at validation threshold": 42,
-            "random map": 3,
-            "centre map": pytest.approx(14),
-            "published CLIPSym": 66.5,
-        },
-        {
-            "test set": "dendi",
-            "task": "reflection",
-            "images": 7,
-            "model": "shipped weights",
-            "max F1": 33,
-            "F1 at validation threshold": 22,
-            "random map": pytest.approx(float("nan"), nan_ok=True),
-            "centre map": pytest.approx(float("nan"), nan_ok=True),
-            "published CLIPSym": pytest.approx(float("nan"), nan_ok=True),
-        },
-    ]
+            "test set": "dendi", "task": "reflection", "images": 7, "model": model,
+            "max F1": best, "F1 at validation threshold": chosen, "published CLIPSym": known,
+        }
+        for model, best, chosen, known in expected
+    ]  # fmt: skip
 
 
 def test_the_table_of_what_was_found():
     none = {"images": 0, "max_f1": None, "axes": NO_AXES}
-    table = detection_table({"dendi": {"reflection": SUMMARY}, "own": {"reflection": none}}, "axes")
-    (row,) = table.to_dict("records")
-    assert {key: value if isinstance(value, str) else round(value, 9) for key, value in row.items()} == {
-        "test set": "dendi", "marked": 9, "sAP@5": 11, "sAP@10": 12, "sAP@15": 13,
-        "by score @5": 21, "by score @10": 22, "by score @15": 23,
-        "max F": 64, "F at detection threshold": 55, "top-1": 46,
-    }  # fmt: skip
-    assert detection_table({"dendi": {"reflection": SUMMARY}}, "centres").empty
+    table = detection_table({"dendi": {"reflection": SUMMARY}, "own": {"reflection": none}}, BESIDE, "axes")
+    expected = [
+        ("this run", 64, 55, 46), ("shipped weights", 34, 55, 16), ("classical", 38, -1, 29), ("centre map", 27, -1, 15)
+    ]  # fmt: skip
+    rows = table.fillna(-1).to_dict("records")
+    assert [{k: value if isinstance(value, str) else round(value, 9) for k, value in row.items()} for row in rows] == [
+        {
+            "test set": "dendi", "marked": 9, "model": model, "sAP@5": 11, "sAP@10": 12, "sAP@15": 13,
+            "by score @5": 21, "by score @10": 22, "by score @15": 23,
+            "max F": best, "F at detection threshold": chosen, "top-1": first,
+        }
+        for model, best, chosen, first in expected
+    ]  # fmt: skip
+    assert detection_table({"dendi": {"reflection": SUMMARY}}, BESIDE, "centres").empty
 
 
 def test_the_report_says_which_sets_beat_the_baselines():
-    worse = SUMMARY | {"centre_map_f1": 0.6}
-    table = main_table({"dendi": {"reflection": SUMMARY}, "photos": {"reflection": worse}}, comparable=False)
-    assert against_baselines(table) == "Above both baselines: dendi by 37.0. **Not above them: photos by -9.0.**"
-    assert against_baselines(main_table({"dendi": {"reflection": SUMMARY}}, False)).count("bove") == 1
-    assert against_baselines(main_table({"photos": {"reflection": worse}}, False)).count("bove") == 1
+    beside = BESIDE | {"photos": {"reflection": UNTRAINED | {"centre map": {"max_f1": 0.6}}}}
+    summaries = {"photos": {"reflection": SUMMARY}, "dendi": {"reflection": SUMMARY}}
+    table = main_table(summaries, beside, comparable=False)
+    assert against_baselines(table) == "Above all baselines: dendi by 33.0. **Not above them: photos by -9.0.**"
+    for name in summaries:
+        assert against_baselines(main_table({name: {"reflection": SUMMARY}}, beside, False)).count("bove") == 1
 
 
 def test_the_robustness_table():
@@ -123,6 +128,7 @@ def report(request, tmp_path):
         PARAMS.model_copy(update={"data": request.param}),
         SimpleNamespace(prompts=["cat dog", "jar pan"], epoch=4, validation_f1=0.333),
         {"dendi": {"reflection": SUMMARY}, "own": {"reflection": {"images": 0, "max_f1": None}}},
+        BESIDE,
         {"rotation": TURNED},
         [CELL],
         tmp_path / "evaluation",
@@ -141,12 +147,26 @@ def test_the_page(report):
     text = (folder / "report.md").read_text()
     assert text.startswith(f"# CLIPSym: reflection on {data} data\n")
     comparable = data == "published"
-    ours = ["dendi", "reflection", "7", "this run", "51.0", "42.0", "3.0", "14.0", *["66.5"] * comparable]
-    shipped = ["dendi", "reflection", "7", "shipped weights", "33.0", "22.0", "-", "-", *["-"] * comparable]
-    found = ["dendi", "9", "11.0", "12.0", "13.0", "21.0", "22.0", "23.0", "64.0", "55.0", "46.0"]
-    assert [row for row in rows(text) if row[0] == "dendi"] == [ours, shipped, found]
+    expected = [
+        ["this run", "51.0", "42.0", *["66.5"] * comparable],
+        ["shipped weights", "33.0", "22.0", *["-"] * comparable],
+        ["classical", "18.0", "-", *["-"] * comparable],
+        ["centre map", "14.0", "-", *["-"] * comparable],
+        ["random map", "3.0", "-", *["-"] * comparable],
+    ]
+    shares = {
+        "this run": ["64.0", "55.0", "46.0"],
+        "shipped weights": ["34.0", "55.0", "16.0"],
+        "classical": ["38.0", "-", "29.0"],
+        "centre map": ["27.0", "-", "15.0"],
+    }
+    areas = ["11.0", "12.0", "13.0", "21.0", "22.0", "23.0"]
+    assert [row for row in rows(text) if row[0] == "dendi"] == [
+        *(["dendi", "reflection", "7", *row] for row in expected),
+        *(["dendi", "9", model, *areas, *row] for model, row in shares.items()),
+    ]
     assert "sAP@5, 10 and 15: axes 18.7, 22.7, 24.7; centres 36.8, 39.1, 40.0; folds 26.6, 28.3, 28.9." in text
-    assert "Above both baselines: dendi by 37.0." in text
+    assert "Above all baselines: dendi by 33.0." in text
     assert ("**Not comparable with published figures.**" in text) != comparable
     cell = ["clip", "sapg", "plain", "reflection", "1", "45.0", "36.0", "27.0", "18.0", "9.0", "1.0", "62.9"]
     assert cell in rows(text)
@@ -164,7 +184,7 @@ def test_pictures_and_csv(report):
     assert (folder / "dendi-pr.png").read_text() == "pr.png"
     text = (folder / "report.md").read_text()
     assert "![overlays of dendi](dendi-gallery.png)" in text and "own-" not in text
-    assert pd.read_csv(folder / "f1.csv")["max F1"].tolist() == [51, 33]
-    assert pd.read_csv(folder / "axes.csv")["marked"].tolist() == [9]
+    assert pd.read_csv(folder / "f1.csv")["max F1"].tolist() == pytest.approx([51, 33, 18, 14, 3])
+    assert pd.read_csv(folder / "axes.csv")["marked"].tolist() == [9] * 4
     assert pd.read_csv(folder / "ablation.csv")["published_f1"].tolist() == [62.9]
     assert pd.read_csv(folder / "published.csv").set_index("method").at["CLIPSym", "dendi rotation"] == 25.1

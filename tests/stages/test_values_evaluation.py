@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.data.packed.split import PackedSplit
 from pipeline.detection.axes import find_axes
 from pipeline.evaluation import evaluate as evaluation
-from pipeline.evaluation.evaluate import centre_map, random_map
+from pipeline.evaluation.baselines import centre_map, random_map
 from pipeline.figures.pictures import LARGE, LINE
 from pipeline.model.checkpoint import load_model, load_record, save_model
 from pipeline.model.clipsym import CLIPSym
@@ -22,7 +22,7 @@ from pipeline.processes import Shard
 from pipeline.scoring import f1 as scores
 from pipeline.scoring.f1 import THRESHOLDS as LEVELS
 from pipeline.scoring.threshold import detection_threshold
-from stages import evaluate, robustness, seed
+from stages import baselines, evaluate, robustness, seed
 from tests.stages.scene import (
     AXIS,
     SIZE,
@@ -50,7 +50,7 @@ SEED, DETECTION = 3, 0.4
 def folder(tmp_path_factory):
     """All test sets packed, and a model with a threshold of its own for each; its 4 images a batch do not divide 5."""
     folder = tmp_path_factory.mktemp("evaluation")
-    params = write_params(folder, f"seed={SEED}", "train.batch=4", "evaluate.gallery=3")
+    params = write_params(folder, f"data_seed={SEED}", "train.batch=4", "evaluate.gallery=3")
     for dataset, count in IMAGES.items():
         packed(folder, dataset, "test", count, MARKED.get(dataset, (AXIS[0],)))
         packed(folder, dataset, "val", 1, (UNSEEN,))
@@ -157,17 +157,20 @@ def test_the_curve_has_precision_and_recall_under_their_names(seen):
 @pytest.mark.parametrize("test_set", ["dendi", "mixed"])
 def test_baselines_look_at_no_image(seen, test_set):
     """The noise is another for each image, drawn from the seed and its place in the test set."""
-    evaluate.main(test_set)
+    baselines.main(test_set)
     marks = [MARKED.get(name, (AXIS[0],)) for name in SETS[test_set] for _ in range(IMAGES[name])]
     draws = [np.random.default_rng((SEED, number)) for number in range(len(marks))]
     maps = {
-        "random_map_f1": [random_map(SIZE, SIZE, draw) for draw in draws],
-        "centre_map_f1": [centre_map(SIZE, SIZE, "reflection")] * len(marks),
+        "random map": [random_map(SIZE, SIZE, draw) for draw in draws],
+        "centre map": [centre_map(SIZE, SIZE, "reflection")] * len(marks),
     }
-    found = read(f"evaluation/{test_set}/summary.json")["reflection"]
+    found = read(f"evaluation/baselines/{test_set}.json")["reflection"]
     for name, some in maps.items():
         pairs = [(one, truth(*columns)) for one, columns in zip(some, marks)]
-        assert found[name] == pytest.approx(f1(pairs, LEVELS)[2].max())
+        assert found[name]["max_f1"] == pytest.approx(f1(pairs, LEVELS)[2].max())
+    axes = found["centre map"]["axes"]  # in the middle, where none is marked
+    assert (axes["marked"], axes["found"], axes["max_f1"]) == (sum(map(len, marks)), len(marks), 0)
+    assert found["classical"]["axes"]["marked"] == axes["marked"] and "axes" not in found["random map"]
 
 
 def test_the_gallery_shows_the_best_and_the_worst_of_all_sets(seen):
@@ -190,17 +193,19 @@ def test_the_shipped_weights_stand_beside(seen, monkeypatch):
     own = load_record(SHIPPED / "lite_reflection.safetensors").detection_threshold
     assert found["shipped"]["max_f1"] < 0.3 < found["max_f1"]
     assert found["shipped"]["validation_threshold"] == nearest(own) != found["validation_threshold"]
+    assert found["shipped"]["axes"]["max_f1"] < found["axes"]["max_f1"]
+    assert found["shipped"]["axes"]["detection_threshold"] == own
 
 
 def test_processes_share_the_images(seen):
     """Each is scored by one of them."""
     model, _ = load_model(seen / "models/main/model.safetensors")
     splits = [PackedSplit(seen / f"data/packed/model/{name}/test.safetensors", "reflection") for name in IMAGES]
-    parts = [evaluation.evaluate(model, splits, 2, SEED, Shard(rank, 2)) for rank in (0, 1)]
+    parts = [evaluation.evaluate(model, splits, 2, Shard(rank, 2)) for rank in (0, 1)]
     assert [part.images for part in parts] == [10, 5]  # in batches of two
     assert parts[0].each.keys() & parts[1].each.keys() == set()
     assert sorted((parts[0] + parts[1]).each) == list(range(15))
-    whole = evaluation.evaluate(model, splits, 2, SEED)
+    whole = evaluation.evaluate(model, splits, 2)
     for detections in (parts[0] + parts[1], parts[1] + parts[0]):
         assert detections.detections.summary(0.5) == whole.detections.summary(0.5)
 

@@ -23,7 +23,6 @@ SCORES = (
 )  # fmt: skip
 SUMMARY = (
     "max_f1", "precision", "recall", "threshold", "f1_at_validation_threshold", "validation_threshold",
-    "random_map_f1", "centre_map_f1",
 )  # fmt: skip
 ROBUSTNESS = (
     "max_f1", "f1_at_threshold", "model_mean_difference", "model_disagreement", "decoder_mean_difference",
@@ -60,11 +59,13 @@ def made(folder, *changes):
     """All that the report is made of: its parameters, summaries, figures of robustness and cells."""
     params = write_params(folder, *GRID, *changes)
     save_checkpoint(folder / "models/main/model.safetensors", params, epoch=7, validation_f1=0.4321)
-    summaries, task, numbers = {}, params.task, count(1)
+    summaries, untrained, task, numbers = {}, {}, params.task, count(1)
     for number, name in enumerate(TEST_SETS, start=11):
         shipped = figures(("max_f1", "f1_at_validation_threshold"), numbers)
         summaries[name] = {"images": number} | figures(SUMMARY, numbers) | {"shipped": shipped}
         write(folder / f"evaluation/{name}/summary.json", {task: summaries[name]})
+        untrained[name] = {model: figures(("max_f1",), numbers) for model in ("classical", "centre map", "random map")}
+        write(folder / f"evaluation/baselines/{name}.json", {task: untrained[name]})
         for picture in ("gallery", "pr"):
             draw(folder / f"evaluation/{name}/{picture}.png", heat([(number, 0.9 if picture == "pr" else 0.5)]))
     turned = {name: figures(ROBUSTNESS, numbers) for name in ("identity", "rotation", "quarter_turn", "flip")}
@@ -75,7 +76,7 @@ def made(folder, *changes):
         scores = cells[backbone, kind, upsampler] = figures(SCORES, numbers)
         cell = {"changes": changed, "task": task, **scores, "epoch": 3}
         write(folder / f"models/ablation/grid/{backbone}-{kind}-{upsampler}/scores.json", cell)
-    return summaries, turned, cells
+    return summaries, untrained, turned, cells
 
 
 @pytest.mark.parametrize("data, published", [
@@ -84,7 +85,7 @@ def made(folder, *changes):
 ])  # fmt: skip
 @pytest.mark.parametrize("task", ["reflection", "rotation"])
 def test_figures_of_the_report(folder, task, data, published):
-    summaries, turned, cells = made(folder, f"task={task}", f"data={data}")
+    summaries, untrained, turned, cells = made(folder, f"task={task}", f"data={data}")
     report.main()
     text = Path("report/report.md").read_text()
 
@@ -92,15 +93,16 @@ def test_figures_of_the_report(folder, task, data, published):
     expected = []
     known = published[task] if published else [None] * len(summaries)
     for (name, summary), figure in zip(summaries.items(), known):
-        beside = {"random map": "random_map_f1", "centre map": "centre_map_f1"}
-        for model, found in {"this run": summary, "shipped weights": summary["shipped"]}.items():
+        models = {"this run": summary, "shipped weights": summary["shipped"], **untrained[name]}
+        for model, found in models.items():
             expected.append(
                 {
                     "test set": name, "task": task, "images": str(summary["images"]), "model": model,
                     "max F1": per_cent(found["max_f1"]),
-                    "F1 at validation threshold": per_cent(found["f1_at_validation_threshold"]),
+                    "F1 at validation threshold": per_cent(found["f1_at_validation_threshold"])
+                    if "f1_at_validation_threshold" in found
+                    else "-",
                 }
-                | {heading: per_cent(found[key]) if key in found else "-" for heading, key in beside.items()}
                 | ({"published CLIPSym": figure if found is summary else "-"} if published else {})
             )  # fmt: skip
     assert rows == expected == table("\n" + Path("report/f1.md").read_text() + "\n", "")
