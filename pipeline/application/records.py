@@ -28,8 +28,8 @@ def table(image: Path, detections: "Sequence[Detection]") -> str:
         marks: list[DetectedAxis | DetectedCentre] = [*found.axes, *found.centres]
         for number, mark in enumerate(marks, start=1):
             places = "".join(f"{getattr(mark, name):9.1f}" for name in coordinates)
-            fold = getattr(mark, "fold", None)
-            lines.append(f"  {number:>6}  {mark.score:5.2f}{places}" + (f"  {fold}-fold" if fold else ""))
+            turns = f"  {mark.turns}" if isinstance(mark, DetectedCentre) and mark.turns else ""
+            lines.append(f"  {number:>6}  {mark.score:5.2f}{places}{turns}")
     return "\n".join(lines) + "\n"
 
 

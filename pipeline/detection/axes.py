@@ -43,12 +43,17 @@ class DetectedAxis(NamedTuple):
 
 
 class DetectedCentre(NamedTuple):
-    """A rotation centre; `score`: the heat map's peak, 0..1; `fold`: None where it is not known."""
+    """A rotation centre; `score`: the heat map's peak, 0..1; `fold`: 0 for any turn, None where it is not known."""
 
     x: float
     y: float
     score: float
     fold: int | None = None
+
+    @property
+    def turns(self) -> str:
+        """The fold in words; nothing where it is not known."""
+        return "" if self.fold is None else f"{self.fold}-fold" if self.fold else "any turn"
 
 
 @dataclass(frozen=True)

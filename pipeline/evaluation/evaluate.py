@@ -10,13 +10,16 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.packed.split import PackedSplit
+from pipeline.detection.axes import find_axes, find_centres
+from pipeline.detection.folds import with_folds
 from pipeline.figures.pictures import overlay
 from pipeline.model.base import Model
 from pipeline.params.choices import Task
 from pipeline.processes import ALL, Shard
-from pipeline.scoring.detections import DetectionScores, heat_map_scores
+from pipeline.scoring.detections import DetectionScores, found_scores
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.scoring.heat_maps import heat_maps
+from pipeline.scoring.matching import Found
 from pipeline.scoring.sets import KINDS
 
 
@@ -105,7 +108,12 @@ def evaluate(model: Model, splits: Sequence[PackedSplit], batch: int, shard: Sha
     for split in splits:
         for number, heat_map in heat_maps(model, split, batch, split.dataset, shard):
             each[first + number] = count(heat_map, split.mask(number))
-            detections[first + number] = heat_map_scores(heat_map, split.annotation(number), split.task)
+            found: Found = (
+                find_axes(heat_map)
+                if split.task == "reflection"
+                else with_folds(split.native_image(number), find_centres(heat_map))
+            )
+            detections[first + number] = found_scores(found, split.annotation(number), split.task, *heat_map.shape)
         first += len(split)
     return Evaluation(each, DetectionScores(detections))
 

@@ -10,7 +10,7 @@ Coordinates: x right, y down, in pixels of the image as it is seen (turned as it
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, get_args
@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_photograph
 from pipeline.detection.axes import find_axes, find_centres
+from pipeline.detection.folds import with_folds
 from pipeline.errors import CheckpointError, DataError, UserError, needs
 from pipeline.geometry import Letterbox
 from pipeline.inference.detection import Detection
@@ -138,7 +139,8 @@ class Detector:
             heatmap.setflags(write=False)
             score = max([*(axis.score for axis in axes), *(centre.score for centre in centres)], default=0.0)
             found = Detection(self.task, heatmap, axes, centres, score, 0.0, one.pixels)
-            yield found.above(self.threshold if threshold is None else threshold)
+            found = found.above(self.threshold if threshold is None else threshold)
+            yield replace(found, centres=tuple(with_folds(one.pixels, found.centres)))
 
 
 def load(

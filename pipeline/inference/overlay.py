@@ -37,8 +37,7 @@ def drawn(found: "Detection", heat: bool) -> Image.Image:
     for axis in found.axes:
         pen.beside_line(axis, f"{axis.score:.2f}")
     for centre in found.centres:
-        fold = f"{centre.fold}-fold " if centre.fold else ""
-        pen.beside_cross(centre, arm, f"{fold}{centre.score:.2f}")
+        pen.beside_cross(centre, arm, f"{centre.turns} {centre.score:.2f}".lstrip())
     if not found.symmetric:
         pen.text([(0, 0)], "nothing found", (255, 255, 255))
     return picture
