@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 COMPOSITES = Path("data/synthetic/folds/images")
 HIDDEN, DECAY, EPOCHS = 64, 1.0, 60
 VIEWS = 2  # of each centre, beside the composite as it is
-FRAMED, DISCS = 0.3, 0.7  # for a centre, for an image: the share that lends one to a disc
+FRAMED, DISCS = 0.5, 1.0  # for a centre, for an image: the share that lends one to a disc
 OFF = 0.01  # of the longer side: how far from their centres places are validated
 
 Example = tuple[np.ndarray, int]  # ring powers, and the fold

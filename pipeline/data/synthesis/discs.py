@@ -34,32 +34,55 @@ def seen(rng: Generator, image: np.ndarray, x: float, y: float) -> View:
 def discs(rng: Generator, ground: np.ndarray, contents: list[np.ndarray]) -> View:
     """Discs of about one size over a ground that may be plain, each with a picture of its own inside; the place is the
     middle of the first, which lies whole in the image for the most part."""
-    height, width = ground.shape[:2]
-    radius = max(width, height) * np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
+    sides = np.array(ground.shape[1::-1])
+    radius = sides.max() * np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
     canvas = ground.astype(np.float32)
     if rng.random() < 0.5:
         canvas = canvas.mean((0, 1)) + rng.uniform(0, 0.2) * (canvas - canvas.mean((0, 1)))
-    margin = np.minimum(0.9 * radius, np.array([width, height]) / 2)
-    first = rng.uniform(margin, (width, height) - margin)
-    places = [first]
-    for _ in range(rng.integers(0, 7)):
-        angle, apart = rng.uniform(0, 2 * np.pi), rng.uniform(2.05, 3.5) * radius
-        place = first + apart * np.array([np.cos(angle), np.sin(angle)])
-        if all(np.hypot(*(place - other)) > 2 * radius for other in places):
-            places.append(place)
-    shade, contrast = rng.normal(0, 35, 3), rng.uniform(0.05, 1)
-    for place in places:
+    margin = np.minimum(0.9 * radius, sides / 2)
+    first = rng.uniform(margin, sides - margin)
+    shifts = _lattice(rng, radius) if rng.random() < 0.5 else _scattered(rng, radius)
+    shade, contrast, light = rng.normal(0, 35, 3), rng.uniform(0.05, 1), rng.uniform(0, 2 * np.pi)
+    for shift in (np.zeros(2), *shifts):
         content = contents[rng.integers(len(contents))]
-        _disc(rng, canvas, content, place, radius * rng.uniform(0.95, 1.05), shade, contrast)
+        _disc(rng, canvas, content, first + shift, radius * rng.uniform(0.95, 1.05), shade, contrast, light)
     return np.clip(canvas, 0, 255).astype(np.uint8), float(first[0]), float(first[1])
 
 
 def framed(rng: Generator, image: np.ndarray, x: float, y: float, ground: np.ndarray) -> View:
-    """What lies around a centre in a disc over another ground: round, and yet of the fold that the centre has."""
-    side = max(image.shape[:2])
-    mask = _inside(image, (x, y), side * rng.uniform(0.08, LARGEST), rng)
-    canvas = np.asarray(Image.fromarray(ground).resize(image.shape[1::-1]), np.float32) * (1 - mask) + image * mask
+    """What lies around a centre in a disc over another ground: round, and yet of the fold that the centre has. It may
+    be there again and again, as windows are in a wall."""
+    side, often = max(image.shape[:2]), rng.random() < 0.5
+    radius = side * (rng.uniform(0.05, 0.15) if often else rng.uniform(0.08, LARGEST))
+    mask = _inside(image, (x, y), radius, rng)
+    canvas = np.asarray(Image.fromarray(ground).resize(image.shape[1::-1]), np.float32)
+    for across, down in (*(_lattice(rng, radius) if often else ()), np.zeros(2)):
+        shift = round(float(down)), round(float(across))
+        copy, where = (np.roll(some, shift, (0, 1)) for some in (image, mask))
+        canvas = canvas * (1 - where) + copy * where
     return canvas.astype(np.uint8), x, y
+
+
+def _scattered(rng: Generator, radius: float) -> list[np.ndarray]:
+    """Places of up to six more discs around the first, (x, y) from its middle, of which no two overlap."""
+    places = [np.zeros(2)]
+    for _ in range(rng.integers(0, 7)):
+        angle, apart = rng.uniform(0, 2 * np.pi), rng.uniform(2.05, 3.5) * radius
+        place = apart * np.array([np.cos(angle), np.sin(angle)])
+        if all(np.hypot(*(place - other)) > 2 * radius for other in places):
+            places.append(place)
+    return places[1:]
+
+
+def _lattice(rng: Generator, radius: float) -> list[np.ndarray]:
+    """Places of the eight neighbours of a disc in rows and columns, (x, y) from its middle, not quite in line."""
+    angle = rng.normal(0, 0.05) if rng.random() < 0.7 else rng.uniform(0, np.pi)
+    right, down = (
+        rng.uniform(2.1, 3.5) * radius * np.array([np.cos(a), np.sin(a)])
+        for a in (angle, angle + rng.choice([np.pi / 2, rng.uniform(np.pi / 3, np.pi / 2)]))
+    )
+    steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
+    return [i * right + j * down + rng.normal(0, 0.05 * radius, 2) for i, j in steps]
 
 
 def _disc(
@@ -70,17 +93,25 @@ def _disc(
     radius: float,
     shade: np.ndarray,
     contrast: float,
+    light: float,
 ) -> None:
-    """Paint one disc, in place: its picture about a shade of its own, and rims."""
+    """Paint one disc, in place: its shadow, its picture about a shade of its own, and rims, which are brighter towards
+    the light."""
     height, width = canvas.shape[:2]
     picture = np.asarray(Image.fromarray(content).resize((width, height)), np.float32)
     mean = picture.mean((0, 1))
     picture = mean + contrast * (picture - mean) + shade
+    away = np.array([np.cos(light), np.sin(light)]) * radius
+    if rng.random() < 0.5:
+        canvas *= 1 - rng.uniform(0, 0.6) * _inside(canvas, tuple(place - rng.uniform(0, 0.15) * away), radius, rng)
     mask = _inside(canvas, tuple(place), radius, rng)
-    distance = np.hypot(np.arange(width) - place[0], (np.arange(height) - place[1])[:, None])
+    right, down = np.arange(width) - place[0], (np.arange(height) - place[1])[:, None]
+    distance = np.hypot(right, down)
+    slope = (right * away[0] + down * away[1]) / (radius * np.maximum(distance, 1))
     for _ in range(rng.integers(0, 4)):
         at, wide = radius * rng.uniform(0.5, 1.02), radius * rng.uniform(0.02, 0.12)
-        picture += rng.normal(0, 45) * np.exp(-(((distance - at) / wide) ** 2))[..., None]
+        bright = rng.normal(0, 30) + rng.normal(0, 30) * slope
+        picture += (bright * np.exp(-(((distance - at) / wide) ** 2)))[..., None]
     canvas *= 1 - mask
     canvas += picture * mask
 
