@@ -18,6 +18,7 @@ from pipeline.annotations import Sample
 from pipeline.data.formats.labelme import own
 from pipeline.data.synthesis.discs import View, discs, framed, seen
 from pipeline.detection.folds import FOLDS, WEIGHTS, probabilities, ring_powers
+from pipeline.errors import DataError
 from pipeline.runtime.files import atomic_file
 from pipeline.runtime.process import on_all_cores
 from stages.command import run_stage
@@ -36,6 +37,8 @@ Example = tuple[np.ndarray, int]  # ring powers, and the fold
 def main() -> None:
     """Write pipeline/weights/folds.npz, and say how well it does on composites of other photographs."""
     powers, folds = _examples(_for_training, "train")
+    if lacking := set(FOLDS) - set(folds.tolist()):
+        raise DataError(f"{COMPOSITES / 'train'}: expected centres of all folds, found none of {sorted(lacking)}")
     mean, deviation = powers.mean(0), powers.std(0) + 1e-6
     network = MLPClassifier((HIDDEN,), alpha=DECAY, max_iter=EPOCHS, random_state=0)
     network.fit((powers - mean) / deviation, folds)
@@ -43,7 +46,7 @@ def main() -> None:
     layers = {"mean": mean, "deviation": deviation, "hidden_weight": hidden, "hidden_bias": network.intercepts_[0]}
     layers |= {"out_weight": out, "out_bias": network.intercepts_[1]}
     with atomic_file(WEIGHTS) as part:
-        np.savez_compressed(part, **{name: layer.astype(np.float32) for name, layer in layers.items()})
+        np.savez(part, **{name: layer.astype(np.float32) for name, layer in layers.items()})
     for how in (_as_they_are, _off, _discs):
         powers, folds = _examples(how, "val")
         told = np.array(FOLDS)[probabilities(powers).argmax(-1)]

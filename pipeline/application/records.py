@@ -28,8 +28,7 @@ def table(image: Path, detections: "Sequence[Detection]") -> str:
         marks: list[DetectedAxis | DetectedCentre] = [*found.axes, *found.centres]
         for number, mark in enumerate(marks, start=1):
             places = "".join(f"{getattr(mark, name):9.1f}" for name in coordinates)
-            turns = f"  {mark.turns}" if isinstance(mark, DetectedCentre) and mark.turns else ""
-            lines.append(f"  {number:>6}  {mark.score:5.2f}{places}{turns}")
+            lines.append(f"  {number:>6}  {mark.score:5.2f}{places}  {getattr(mark, 'turns', '')}".rstrip())
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,10 @@ def test_a_table_for_people():
     assert table(Path("a.jpg"), [NOTHING]) == (
         "a.jpg  40 x 30\n  no centre: the best score is 0.31, the threshold 0.50\n"
     )
+
+
+def test_what_any_turn_leaves_as_it_is_has_no_number_of_turns():
+    assert table(Path("a.jpg"), [replace(CENTRES, centres=(DetectedCentre(8, 9, 0.6, 0),))]).endswith("9.0  any turn\n")
 
 
 def test_lines_of_json():

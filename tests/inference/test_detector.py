@@ -15,11 +15,13 @@ from PIL import Image
 
 from pipeline import load
 from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.folds import with_folds
 from pipeline.errors import CheckpointError, DataError
 from pipeline.inference.detection import Detection
 from pipeline.inference.detector import SHIPPED, Detector, pixels_of
 from pipeline.model.checkpoint import load_model
 from pipeline.model.kernels import line_matrix, spreading_kernel
+from tests.detection.test_folds import dial
 from tests.model.test_checkpoint import saved, small_lite, tiny
 
 
@@ -263,3 +265,13 @@ def test_a_checkpoint_is_one_whatever_its_first_byte(checkpoint, tmp_path, paddi
     header = content[8 : 8 + length].ljust(length + padding)
     (tmp_path / "model.pt").write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
     assert load("reflection", tmp_path / "model.pt", "cpu").record.epoch == 7
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_centres_have_folds(engine):
+    """Those of the picture itself, at whatever size; the one that is the dial's is told."""
+    image = np.asarray(Image.fromarray(dial(5)).resize((600, 600), Image.Resampling.BICUBIC))
+    found = load("rotation", engine=engine, device="cpu").detect(image, threshold=0)
+    middle = min(found.centres, key=lambda centre: abs(centre.x - 299.5) + abs(centre.y - 299.5))
+    assert abs(middle.x - 299.5) + abs(middle.y - 299.5) < 12 and middle.fold == 5
+    assert list(found.centres) == with_folds(image, [centre._replace(fold=None) for centre in found.centres])
