@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
-from PIL import Image
 from sklearn.neural_network import MLPClassifier
 
 from pipeline.annotations import Sample
 from pipeline.data.formats.labelme import own
+from pipeline.data.reading.images import read_photograph
 from pipeline.data.synthesis.discs import View, discs, framed, seen
 from pipeline.detection.folds import FOLDS, WEIGHTS, probabilities, ring_powers
 from pipeline.errors import DataError
@@ -104,7 +104,7 @@ def _another(rng: Generator, paths: list[Path]) -> np.ndarray:
 
 
 def _read(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB"))
+    return read_photograph(path).turned()
 
 
 if __name__ == "__main__":

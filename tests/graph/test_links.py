@@ -98,6 +98,7 @@ def make_all():
     WRITERS["train"]()
     for test_set in TEST_SETS:
         evaluate.main(test_set)
+    WRITERS["baselines"]()
     WRITERS["robustness"]()
     WRITERS["ablation"]()
     WRITERS["report"]()
