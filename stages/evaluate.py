@@ -10,14 +10,14 @@ from PIL import Image
 
 from pipeline.data.packed.split import packed_splits
 from pipeline.evaluation.evaluate import evaluate, figures, gallery
-from pipeline.figures.pictures import LARGE, LINE, WIDTH, contact_sheet, save_curve
+from pipeline.figures.pictures import LARGE, LINE, WIDTH, contact_sheet, save_curves
 from pipeline.model.base import best_device
 from pipeline.model.checkpoint import load_model
 from pipeline.model.header import SHIPPED, least_score
 from pipeline.params import load_params
 from pipeline.processes import evaluation_shard, gathered
 from pipeline.runtime.files import atomic_folder
-from pipeline.scoring.sets import KINDS, TEST_SETS
+from pipeline.scoring.sets import KINDS, PACKAGED, TEST_SETS, TRAINED
 from stages.command import run_stage, write_metrics
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,10 @@ def main(test_set: str) -> None:
         logger.info("%s: no ground truth for task %s, so that there is no F1", test_set, params.task)
     with atomic_folder(Path("evaluation") / test_set) as folder:
         (folder / "gallery").mkdir()
-        found.curve().to_csv(folder / "pr.csv", index=False)
-        save_curve(found.curve(), folder / "pr.png", f"{test_set}, {params.task}")
+        curves = {TRAINED: found.curve(), PACKAGED: beside.curve()}
+        for file, curve in zip(("pr.csv", "pr_shipped.csv"), curves.values()):
+            curve.to_csv(folder / file, index=False)
+        save_curves(curves, folder / "pr.png", f"{test_set}, {params.task}")
         pictures = gallery(model, splits, batch, found.spread(params.evaluate.gallery, threshold))
         for name, picture in pictures.items():
             Image.fromarray(picture).save(folder / "gallery" / f"{name}.png")

@@ -6,9 +6,9 @@ from pathlib import Path
 import yaml
 
 from pipeline.errors import DataError
-from pipeline.figures.tables import to_markdown
+from pipeline.figures.tables import to_latex, to_markdown
 from pipeline.params import load_params
-from pipeline.reporting.presets import cell_names, preset_table, readable, to_latex
+from pipeline.reporting.presets import cell_names, preset_table, readable
 from pipeline.runtime.files import atomic_folder, write_text
 from stages.command import run_stage
 

@@ -81,8 +81,10 @@ def contact_sheet(pictures: Sequence[np.ndarray], height: int, width: int) -> Im
     return sheet
 
 
-def save_curve(curve: pd.DataFrame, path: Path, title: str) -> None:
-    """Precision against recall with lines of equal F1; `curve` has the columns precision, recall and f1."""
+def save_curves(curves: dict[str, pd.DataFrame], path: Path, title: str) -> None:
+    """Precision against recall of several models, by their names, with lines of equal F1; a dot is the best F1. Each
+    has the columns precision, recall and f1.
+    """
     figure = Figure(figsize=(4.5, 4.2), layout="constrained")
     axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", title=title)
     recall = np.linspace(0.01, 1, 200)
@@ -90,9 +92,10 @@ def save_curve(curve: pd.DataFrame, path: Path, title: str) -> None:
         precision = level * recall / np.where(2 * recall > level, 2 * recall - level, np.nan)
         axes.plot(recall, precision, color="0.85", linewidth=0.8)
         axes.annotate(f"{level:.1f}", (0.985, float(level / (2 - level))), color="0.6", fontsize=7, ha="right")
-    best = curve.loc[curve["f1"].idxmax()]
-    predicted = curve[curve["precision"] > 0]
-    axes.plot(predicted["recall"], predicted["precision"], color="tab:blue")
-    axes.plot(best["recall"], best["precision"], "o", color="tab:red", label=f"max F1 {best['f1']:.3f}")
-    axes.legend(loc="upper right")
+    for name, curve in curves.items():
+        best = curve.loc[curve["f1"].idxmax()]
+        predicted = curve[curve["precision"] > 0]
+        (line,) = axes.plot(predicted["recall"], predicted["precision"], label=f"{name}: max F1 {best['f1']:.3f}")
+        axes.plot(best["recall"], best["precision"], "o", color=line.get_color())
+    axes.legend(loc="upper right", fontsize=8)
     figure.savefig(path, dpi=130)

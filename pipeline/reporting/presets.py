@@ -60,17 +60,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
-def to_latex(table: pd.DataFrame) -> str:
-    """A `tabular` of the readable table, for the package booktabs."""
-    escaped = table.rename(columns=_escape).map(_escape)
-    return escaped.to_latex(index=False, escape=False, column_format="l" * len(table.columns))
-
-
 def _plus_minus(mean: float, deviation: float) -> str:
     if pd.isna(mean):
         return "-"
     return f"{mean:.1f}" if pd.isna(deviation) else f"{mean:.1f} ± {deviation:.1f}"
-
-
-def _escape(value: object) -> str:
-    return str(value).replace("_", r"\_").replace("±", r"$\pm$")

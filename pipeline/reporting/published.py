@@ -35,6 +35,8 @@ _FIGURES = pd.DataFrame(
 # sAP@5, 10 and 15 in per cent of AxisSym (ICCV 2025) on the real DENDI, from the README of its released code.
 SAP = {"axes": (18.7, 22.7, 24.7), "centres": (36.8, 39.1, 40.0), "folds": (26.6, 28.3, 28.9)}
 
+SOURCE = {"F1": "CLIPSym, arXiv 2508.14197", "sAP": "README of github.com/wongyun-yu/AxisSym"}  # where it was read
+
 PUBLISHED = _FIGURES.loc[:PLAIN]  # the methods that the report lists
 ABLATIONS = _FIGURES.loc["from scratch":, "dendi reflection"]  # of CLIPSym, each with one change
 

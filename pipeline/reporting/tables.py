@@ -3,9 +3,8 @@
 import pandas as pd
 
 from pipeline.reporting.published import published
-from pipeline.scoring.sets import CENTRE, CLASSICAL, RANDOM
+from pipeline.scoring.sets import CENTRE, CLASSICAL, PACKAGED, RANDOM, TRAINED
 
-TRAINED, SHIPPED = "this run", "shipped weights"
 UNTRAINED = CLASSICAL, CENTRE, RANDOM
 DETECTION_HEADINGS = {"max F": "max_f1", "F at detection threshold": "f1", "top-1": "top1"}
 
@@ -27,7 +26,7 @@ def main_table(
             row = {"test set": test_set, "task": task, "images": summary["images"]}
             beside = {"published CLIPSym": published("CLIPSym", test_set, task)} if comparable else {}
             rows.append({**row, "model": TRAINED, **_in_per_cent(summary), **beside})
-            rows.append({**row, "model": SHIPPED, **_in_per_cent(summary["shipped"])})
+            rows.append({**row, "model": PACKAGED, **_in_per_cent(summary["shipped"])})
             rows += [
                 {**row, "model": name, "max F1": 100 * baselines[test_set][task][name]["max_f1"]} for name in UNTRAINED
             ]
@@ -52,7 +51,7 @@ def detection_table(
             if kind not in summary or not summary[kind]["marked"]:  # there is none of the other task
                 continue
             untrained = baselines[test_set][task]
-            models = {TRAINED: summary, SHIPPED: summary["shipped"], **{n: untrained[n] for n in (CLASSICAL, CENTRE)}}
+            models = {TRAINED: summary, PACKAGED: summary["shipped"], **{n: untrained[n] for n in (CLASSICAL, CENTRE)}}
             for model, scores in models.items():
                 found = scores[kind]
                 row = {"test set": test_set, "marked": found["marked"], "model": model}

@@ -110,10 +110,14 @@ def test_contact_sheet_places_every_picture():
     assert [sheet[5, 5, 0], sheet[5, 55, 0], sheet[30, 5, 0], sheet[30, 55, 0]] == [0, 60, 120, 255]
 
 
-def test_the_curve_is_drawn(tmp_path):
+def test_each_curve_is_drawn_in_its_colour(tmp_path):
     curve = pd.DataFrame({"precision": [0, 0.5, 1], "recall": [0, 0.5, 0.1], "f1": [0, 0.5, 0.18]})
-    figures.save_curve(curve, tmp_path / "pr.png", "test")
-    assert len(np.unique(np.asarray(Image.open(tmp_path / "pr.png").convert("RGB")).reshape(-1, 3), axis=0)) > 10
+    lines = set()
+    for number in (1, 2):
+        figures.save_curves({f"model {k}": curve * 0.8**k for k in range(number)}, tmp_path / "pr.png", "test")
+        colours = np.asarray(Image.open(tmp_path / "pr.png").convert("RGB")).reshape(-1, 3)
+        lines |= {tuple(colour) for colour, count in zip(*np.unique(colours, axis=0, return_counts=True)) if count > 99}
+        assert {(31, 119, 180), (255, 127, 14)} & lines == {(31, 119, 180), (255, 127, 14)} if number == 2 else True
 
 
 def test_tables_put_the_published_figure_beside_ours():

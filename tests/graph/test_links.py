@@ -173,7 +173,7 @@ WRITING = {
     "copyfile",
     "copy",
     "copytree",
-    "save_curve",
+    "save_curves",
     "mkdir",
 }
 
@@ -190,7 +190,7 @@ def test_stages_write_by_the_helpers_alone(path):
             )
         if isinstance(node, ast.Call) and not safe:
             name = getattr(node.func, "attr", None)
-            writes = name in WRITING or name == "open" or getattr(node.func, "id", "") in ("open", "save_curve")
+            writes = name in WRITING or name == "open" or getattr(node.func, "id", "") in ("open", "save_curves")
             assert not writes, f"{path.name}, line {node.lineno}: use atomic_folder(), atomic_file() or write_text()"
         for child in ast.iter_child_nodes(node):
             look(child, safe)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.figures.tables import to_markdown
+from pipeline.figures.tables import to_latex, to_markdown
 from pipeline.params import load_params
-from pipeline.reporting.presets import cell_names, preset_table, readable, to_latex
+from pipeline.reporting.presets import cell_names, preset_table, readable
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 

@@ -171,7 +171,23 @@ def test_the_page(report):
     cell = ["clip", "sapg", "plain", "reflection", "1", "45.0", "36.0", "27.0", "18.0", "9.0", "1.0", "62.9"]
     assert cell in rows(text)
     assert ["rotation", "61.0", "52.0", "23.0", "4.0", "15.0", "-"] in rows(text)
-    assert ["EquiSym", "61.7", "22.0", "48.2", "37.7", "41.1"] in rows(text)
+    board = {row[0]: row[1:] for row in rows(text[text.index("## All methods") :])}
+    source = "this run of this project"
+    assert board["this run"] == [
+        "real" if comparable else "embedded",
+        "51.0",
+        "-",
+        "-",
+        "-",
+        "12.0",
+        "61.0",
+        "23.0",
+        source,
+    ]
+    assert board["classical"][1:] == ["18.0", "-", "-", "-", "12.0", "-", "-", source]
+    clipsym = "CLIPSym, arXiv 2508.14197"
+    assert board["EquiSym"] == ["real", "61.7", "48.2", "37.7", "41.1", "-", "57.1", "24.4", clipsym]
+    assert board["AxisSym"] == ["real", *"----", "22.7", "-", "-", "README of github.com/wongyun-yu/AxisSym"]
     assert "F1 59.7, consistency 0.082; with the plain upsampler 58.3 and 0.093." in text
     assert "from a `shipped` start" in text
     assert f"Best epoch 4 of {PARAMS.train.epochs}, validation F1 33.3 (mean over data sets)." in text
@@ -187,4 +203,10 @@ def test_pictures_and_csv(report):
     assert pd.read_csv(folder / "f1.csv")["max F1"].tolist() == pytest.approx([51, 33, 18, 14, 3])
     assert pd.read_csv(folder / "axes.csv")["marked"].tolist() == [9] * 4
     assert pd.read_csv(folder / "ablation.csv")["published_f1"].tolist() == [62.9]
+    board = pd.read_csv(folder / "scoreboard.csv").set_index("method")
+    assert board.at["this run", "dendi F1"] == 51 and board.at["PMCNet", "dendi inconsistency, turned"] == 41.7
+    lines = (folder / "scoreboard.tex").read_text().splitlines()
+    assert lines[0].startswith(r"\begin{tabular}{l") and any(
+        line.startswith("EquiSym & real & 61.7 & 48.2") for line in lines
+    )
     assert pd.read_csv(folder / "published.csv").set_index("method").at["CLIPSym", "dendi rotation"] == 25.1
