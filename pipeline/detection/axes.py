@@ -97,15 +97,19 @@ def find_axes(heat_map: np.ndarray) -> list[DetectedAxis]:
 def find_centres(heat_map: np.ndarray) -> list[DetectedCentre]:
     """The peaks of a heat map, float [H, W] in 0..1, the best first, at most ten.
 
-    A peak is placed at the centre of mass of what is around it, to a fraction of a pixel.
+    A peak is placed at the centre of mass of what is around it, to a fraction of a pixel. Where several pixels near
+    each other are equally high, the first of them in raster order is the peak.
     """
     scale = max(1, max(heat_map.shape) // FINEST)
     heat_map = _largest(np.asarray(heat_map, np.float32), scale)
     spread = max(1.0, SPREAD * max(heat_map.shape))
     smooth, reach = _smoothed(heat_map, spread / 3), round(spread)
-    peaks = (smooth == _highest(smooth, round(2 * spread))) & (smooth > 1e-3)
+    apart = round(2 * spread)
+    peaks = np.argwhere((smooth == _highest(smooth, apart)) & (smooth > 1e-3))
     found = []
-    for y, x in np.argwhere(peaks).tolist():
+    while len(peaks):
+        y, x = peaks[0].tolist()
+        peaks = peaks[np.abs(peaks - peaks[0]).max(axis=1) > apart]
         top, left = max(0, y - reach), max(0, x - reach)
         around = slice(top, y + reach + 1), slice(left, x + reach + 1)
         mass = np.clip(smooth[around] - smooth[y, x] / 2, 1e-6, None)

@@ -13,6 +13,7 @@ is measured at the output's own size.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,6 @@ from pipeline.data.packed.split import PackedSplit, evaluation_images
 from pipeline.evaluation.transformations import TRANSFORMATIONS, disc, tilt, transformed, transformed_mask
 from pipeline.geometry import Letterbox
 from pipeline.model.base import Model
-from pipeline.model.clipsym import CLIPSym
 from pipeline.model.equisym.model import EquiSym
 from pipeline.scoring.consistency import ConsistencySums, compare
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
@@ -128,15 +128,14 @@ def decoder_alone(model: Model, images: torch.Tensor) -> tuple[Callable[[Maps], 
     """The decoder as a function of maps [B, C, h, w], and the features of images [B, 3, S, S] as such maps."""
     if isinstance(model, EquiSym):
         return lambda maps: model.network.decoded(*maps)[0], [model.features(images)]
-    if not isinstance(model, CLIPSym):
-        raise TypeError(f"{type(model).__name__} has no decoder that is known here")
-    features, (height, width) = model.image_tower(images)
+    clipsym: Any = model  # or what has such a tower and a decoder
+    features, (height, width) = clipsym.image_tower(images)
     cells = height * width
 
     def decode(maps: Maps) -> torch.Tensor:
         """[B, C, h, w] -> logits [B, 1, 16 h, 16 w]."""
         tokens = [part.flatten(2).transpose(1, 2) for part in maps]
         whole = [torch.cat([feature[:, :-cells], part], 1) for feature, part in zip(features, tokens)]
-        return model.decoder(whole, model.text_embeddings, (height, width))
+        return clipsym.decoder(whole, clipsym.text_embeddings, (height, width))
 
     return decode, [f[:, -cells:].transpose(1, 2).unflatten(2, (height, width)) for f in features]

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -209,6 +210,18 @@ def test_one_centre_to_a_fraction_of_a_pixel(x, y):
     (centre,) = find_centres(blobs((x, y, 0.9)))
     assert math.dist((centre.x, centre.y), (x, y)) < 0.5
     assert 0.85 < centre.score <= 0.9 and centre.fold is None
+
+
+@pytest.mark.parametrize(("x", "y"), [(20, 20.5), (100.5, 90), (100.5, 90.5)])
+def test_a_centre_between_pixels_that_are_equally_high_is_one(x, y):
+    (centre,) = find_centres(blobs((x, y, 0.9)))
+    assert math.dist((centre.x, centre.y), (x, y)) < 0.5
+
+
+def test_a_level_map_has_no_two_centres_near_each_other():
+    places = [(centre.x, centre.y) for centre in find_centres(np.full((240, 320), 0.7))]
+    assert 1 <= len(places) <= 10
+    assert all(max(abs(a - c), abs(b - d)) > 12 for (a, b), (c, d) in combinations(places, 2))
 
 
 def test_several_centres_best_first():
