@@ -42,6 +42,10 @@ class Predictions:
         """The tasks that any record tells of."""
         return {task for marks in self.marks.values() for task in marks.tasks}
 
+    def tells(self, name: str, task: Task) -> bool:
+        """Whether the image was looked at for the task."""
+        return name in self.heat_maps or (name in self.marks and task in self.marks[name].tasks)
+
 
 def read_predictions(path: Path) -> Predictions:
     """The predictions in a file or folder; heat maps are not opened yet. Raises DataError, which names the file."""
@@ -108,6 +112,8 @@ def _pixels(path: Path) -> np.ndarray:
 
 def _array(path: Path) -> np.ndarray:
     values = np.load(path, allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{path}: expected one array, as np.save writes it, got an archive of np.savez")
     return values.astype(values.dtype.newbyteorder("="))
 
 

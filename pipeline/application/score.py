@@ -63,17 +63,25 @@ def _scored(predictions: Predictions, truth: TruthSet, task: Task | None, thresh
             f"{predictions.path}: no prediction is called like an image of {truth.path}: {_few(unknown)} here, "
             f"{_few(missing)} there; they must agree without folders and suffixes"
         )
-    found = {"predictions": str(predictions.path), "missing": missing, "without_truth": unknown}
-    return found | {t: _task_scores(predictions, truth, t, threshold) for t in _tasks(predictions, truth, task)}
+    marked = _marked(truth, task)
+    tasks = _tasks(predictions, truth, marked)
+    kinds = [KINDS[t] for t in marked if t not in tasks]
+    found = {"predictions": str(predictions.path), "without_truth": unknown, "not_told": kinds}
+    return found | {t: _task_scores(predictions, truth, t, threshold) for t in tasks}
 
 
-def _tasks(predictions: Predictions, truth: TruthSet, task: Task | None) -> list[Task]:
-    """What is scored: the tasks asked for of which marks and predictions tell. Raises DataError where there is none."""
+def _marked(truth: TruthSet, task: Task | None) -> list[Task]:
+    """The tasks, or that one, for which something is marked. Raises DataError where nothing is."""
     asked = get_args(Task) if task is None else (task,)
     tasks = [t for t in asked if any(some.annotation.serves(t) for some in truth.each.values())]
     if not tasks:
         kinds = " or ".join(KINDS[t] for t in asked)
         raise DataError(f"{truth.path}: no {kinds} are marked in {len(truth.each)} images")
+    return tasks
+
+
+def _tasks(predictions: Predictions, truth: TruthSet, tasks: list[Task]) -> list[Task]:
+    """Those of the marked tasks of which predictions tell. Raises DataError where there is none."""
     if predictions.heat_maps and len(tasks) > 1:
         raise DataError(
             f"{truth.path}: axes and centres are marked: say by --task reflection or --task rotation which of them the "
@@ -95,15 +103,17 @@ def _task_scores(predictions: Predictions, truth: TruthSet, task: Task, threshol
             each[number] = heat_map_scores(heat_map, annotation, task)
             pixels += count(heat_map, mask(annotation, task, *heat_map.shape))
             continue
-        marks = predictions.marks.get(name)
+        marks = predictions.marks[name] if predictions.tells(name, task) else None
         told: list[tuple[Size | None, str]] = [(marks.size, marks.where)] if marks else []
         width, height = truth.size(name, *told)
         found = detected(marks, task) if marks else []
         each[number] = image_scores(found, annotation, task, height, width)
-    scores = {"images": len(each), **DetectionScores(each).summary(threshold)}
+    missing = [name for name in sorted(truth.each) if not predictions.tells(name, task)]
+    scores = {"images": len(each), "missing": missing, **DetectionScores(each).summary(threshold)}
     best = pixels.best
     if best is not None:
         scores["pixels"] = {
+            "blank": not bool(pixels.predicted.any()),
             "max_f1": float(pixels.f1[best]),
             "precision": float(pixels.precision[best]),
             "recall": float(pixels.recall[best]),
@@ -125,15 +135,26 @@ def _heat_map(predictions: Predictions, truth: TruthSet, name: str) -> np.ndarra
 
 
 def told(scores: dict[str, Any]) -> list[str]:
-    """What a user should know of the scores: images without a prediction, predictions that were not scored."""
+    """What a user should know of the scores: images without a prediction, predictions and marks that were not scored,
+    heat maps in which nothing shows.
+    """
     lines = [f"left out, no marks of symmetry: {_few(scores['left_out'])}"] if scores["left_out"] else []
-    nothing = "without a prediction count as ones in which nothing was found"
     for found in scores["predictions"]:
-        for names, what in (
-            (found["missing"], f"images {nothing}"),
-            (found["without_truth"], "predictions of images without a truth are not scored"),
-        ):
-            lines += [f"{found['predictions']}: {len(names)} {what}: {_few(names)}"] if names else []
+        run, unknown = found["predictions"], found["without_truth"]
+        if unknown:
+            lines.append(f"{run}: {len(unknown)} predictions of images without a truth are not scored: {_few(unknown)}")
+        lines += [f"{run}: tells of no {kind}, which are marked and not scored" for kind in found["not_told"]]
+        for task in (task for task in get_args(Task) if task in found):
+            if missing := found[task]["missing"]:
+                lines.append(
+                    f"{run}: {len(missing)} images without a prediction of {KINDS[task]} count as ones in which "
+                    f"nothing was found: {_few(missing)}"
+                )
+            if found[task].get("pixels", {}).get("blank"):
+                lines.append(
+                    f"{run}: no heat map has a value above the lowest threshold, 1/101: of 8 bits 255 is certain, of "
+                    "16 bits 65535, of floats 1"
+                )
     return lines
 
 
@@ -144,7 +165,7 @@ def tables(scores: dict[str, Any]) -> str:
     for task in get_args(Task):
         if not any(task in run for run in runs):
             continue
-        columns = [run.get(task, {}) | {"missing": len(run["missing"])} for run in runs]
+        columns = [run[task] | {"missing": len(run[task]["missing"])} if task in run else {} for run in runs]
         rows = [(words, [_at(column, (key,), "{:.0f}") for column in columns]) for words, key in COUNTS.items()]
         rows += [(words, [_at(column, place, "{:.1f}", 100) for column in columns]) for words, place in SHARES.items()]
         rows += [(words, [_at(column, place, "{:.3f}") for column in columns]) for words, place in LEVELS.items()]

@@ -45,15 +45,13 @@ class TruthSet:
         return {name_of(path): path for path in image_files(self.path if self.path.is_dir() else self.path.parent, [])}
 
     def size(self, name: str, *told: tuple[Size | None, str]) -> Size:
-        """Width and height of an image in pixels: as its annotation or a prediction tells, else those of its file.
+        """Width and height of an image in pixels, as its annotation, its file beside that, and predictions tell.
 
-        `told`: what predictions tell, and their files. Raises DataError where they differ, or where nobody tells.
+        `told`: what predictions tell, and their files. Raises DataError where they differ, or where nobody tells: marks
+        and predictions would lie at different places without a word.
         """
         truth = self.each[name]
-        sizes = [(size, where) for size, where in ((truth.size, truth.where), *told) if size]
-        if not sizes and name in self._images:
-            height, width = read_photograph(self._images[name]).turned().shape[:2]
-            return width, height
+        sizes = [(size, where) for size, where in ((truth.size, truth.where), *self._seen(name), *told) if size]
         if not sizes:
             raise DataError(
                 f"{truth.where}: the size of the image {name} is not known: put the image beside its annotation, or "
@@ -64,9 +62,18 @@ class TruthSet:
             if size != first:
                 raise DataError(
                     f"{where}: {name} has {size[0]} x {size[1]} pixels (width x height) here, but {first[0]} x "
-                    f"{first[1]} in {source}: predictions must have the size of the image"
+                    f"{first[1]} in {source}: marks and predictions must be of the image as it is seen, turned as EXIF "
+                    "says, and of its size"
                 )
         return first
+
+    def _seen(self, name: str) -> list[tuple[Size, str]]:
+        """The size of the image as it is seen, and its file, where that lies beside the annotation."""
+        path = self._images.get(name)
+        if path is None:
+            return []
+        height, width = read_photograph(path).turned().shape[:2]
+        return [((width, height), str(path))]
 
 
 def read_truth(path: Path) -> TruthSet:

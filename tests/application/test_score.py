@@ -12,6 +12,7 @@ from scipy.io import savemat
 from pipeline.application.marks import name_of
 from pipeline.application.predictions import read_heat_map
 from pipeline.data.packed.targets import mask
+from pipeline.errors import DataError
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from tests.project import PROJECT
 
@@ -80,7 +81,7 @@ def maps(tmp_path):
 
 def test_json_lines(truth, found):
     (run,) = figures(found, truth, "--threshold", 0.3)["predictions"]
-    assert run["missing"] == run["without_truth"] == [] and "rotation" not in run
+    assert run["reflection"]["missing"] == run["without_truth"] == [] and "rotation" not in run
     scores = run["reflection"]
     assert (scores["images"], scores["marked"], scores["found"]) == (2, 2, 4)
     assert scores["max_f1"] == scores["top1"] == 1 and scores["max_f1_score"] == 0.9
@@ -100,7 +101,7 @@ def test_the_table(truth, found, tmp_path):
     assert table["max F"] == ["100.0", "0.0"] and table["sAP@10, released"] == ["100.0", "0.0"]
     assert table["score of max F"] == ["0.900", "1.000"] and "F at --threshold" not in table
     assert "x right, y down, pixels" in printed
-    assert f"{other}: 1 images without a prediction count as ones in which nothing was found: b" in told
+    assert f"{other}: 1 images without a prediction of axes count as ones in which nothing was found: b" in told
     assert f"{other}: 1 predictions of images without a truth are not scored: c" in told
 
 
@@ -131,7 +132,7 @@ def test_an_image_without_a_heat_map_is_one_where_nothing_was_found(truth, maps)
     whole = figures(maps, truth)["predictions"][0]["reflection"]
     (maps / "b.png").unlink()
     (run,) = figures(maps, truth)["predictions"]
-    assert run["missing"] == ["b"] and run["reflection"]["marked"] == 2
+    assert run["reflection"]["missing"] == ["b"] and run["reflection"]["marked"] == 2
     assert run["reflection"]["pixels"]["recall"] < 0.6 < whole["pixels"]["recall"]
     assert run["reflection"]["top1"] == 0.5
 
@@ -335,3 +336,61 @@ def test_the_mask_of_discs_is_that_of_evaluation(tmp_path):
     np.save(tmp_path / "maps/a.npy", mask(marked.annotation, "reflection", HEIGHT, WIDTH).astype(np.float32))
     (run,) = figures(tmp_path / "maps", tmp_path / "truth")["predictions"]
     assert run["reflection"]["pixels"]["max_f1"] == 1 and run["reflection"]["marked"] == 1
+
+
+@pytest.mark.parametrize("what", ["map", "record", "drawing"])
+def test_predictions_are_of_the_size_of_the_image_beside_the_truth(tmp_path, what):
+    """DENDI's JSON tells no size, LabelMe's that of the image which was marked."""
+    folder, image = tmp_path / "truth", tmp_path / "truth/a.jpg"
+    line = {"label": "reflection", "shape": {"coordinates": [[60, 10], [60, 80]]}, "attributes": []}
+    write(folder / "a.json", {"figures": [line]})
+    pixels = Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    pixels.save(image)
+    if what == "map":
+        (tmp_path / "found").mkdir()
+        np.save(tmp_path / "found/a.npy", np.zeros((HEIGHT // 2, WIDTH // 2), np.float32))
+        found = tmp_path / "found"
+    else:
+        size = {"width": WIDTH // 2, "height": HEIGHT // 2} if what == "record" else {}
+        found = write(
+            tmp_path / "found.json", [{"image": "a.jpg", "reflection": {"axes": [[60, 10, 60, 80, 1]], **size}}]
+        )
+    if what == "drawing":  # of an image that EXIF turns, by its pixels as they lie in the file
+        shape = {"label": "axis", "shape_type": "line", "points": [[60, 10], [60, 80]]}
+        write(folder / "a.json", {"shapes": [shape], "imageWidth": WIDTH, "imageHeight": HEIGHT, "imagePath": "a.jpg"})
+        exif = pixels.getexif()
+        exif[0x0112] = 6
+        pixels.save(image, exif=exif)
+    said = score(found, folder, fails=True)
+    assert "a has" in said and f"{WIDTH} x {HEIGHT}" in said and "turned as EXIF says" in said
+
+
+def test_what_a_record_does_not_tell_is_missing(tmp_path):
+    """One image was looked at for axes, the other for centres; both hold both."""
+    centre = {"centres": [[60, 45, 1.0]]}
+    both = {"width": WIDTH, "height": HEIGHT, "axes": [[60, 10, 60, 80]], "centres": [[60, 45]]}
+    for name in "ab":
+        write(tmp_path / f"truth/{name}.json", both)
+    records = [
+        record("a", axes=[[60, 10, 60, 80, 1]]),
+        {"image": "b.jpg", "rotation": {"width": WIDTH, "height": HEIGHT, **centre}},
+    ]
+    (run,) = figures(write(tmp_path / "found.json", records), tmp_path / "truth")["predictions"]
+    assert run["reflection"]["missing"] == ["b"] and run["rotation"]["missing"] == ["a"]
+    _, told = score(write(tmp_path / "axes.json", records[:1]), tmp_path / "truth")
+    assert "tells of no centres, which are marked and not scored" in told
+
+
+def test_maps_in_which_nothing_shows_are_told(maps, truth):
+    for path in maps.iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) > 100).astype(np.uint8)).save(path)  # 0 and 1, of 255
+    (run,) = figures(maps, truth)["predictions"]
+    assert run["reflection"]["pixels"]["max_f1"] == 0
+    assert "no heat map has a value above the lowest threshold, 1/101" in score(maps, truth)[1]
+
+
+def test_an_archive_of_arrays_is_no_heat_map(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.savez(file, np.zeros((3, 4)))
+    with pytest.raises(DataError, match="archive of np.savez"):
+        read_heat_map(tmp_path / "a.npy")
