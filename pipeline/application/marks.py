@@ -74,7 +74,12 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _marks(record: Any, where: str, path: Path) -> Marks:
     if not isinstance(record, dict):
-        raise DataError(f"{where}: expected an object with `image` and `axes` or `centres`, got {record!r:.60}")
+        raise DataError(
+            f"{where}: expected an object with `image` and `axes` or `centres`, got {record!r:.60}; take a file that "
+            "is something else out of the folder"
+        )
+    if "shapes" in record:
+        raise DataError(f"{where}: a drawing of LabelMe's can be the truth, but no prediction: it has no scores")
     parts: dict[Task, Any] = {task: record[task] for task in get_args(Task) if task in record}
     if not parts:
         told = {"reflection": "axes" in record, "rotation": "centres" in record}

@@ -394,3 +394,11 @@ def test_an_archive_of_arrays_is_no_heat_map(tmp_path):
         np.savez(file, np.zeros((3, 4)))
     with pytest.raises(DataError, match="archive of np.savez"):
         read_heat_map(tmp_path / "a.npy")
+
+
+def test_files_of_other_kinds_are_named(tmp_path, found, truth):
+    drawing = write(tmp_path / "drawn/a.json", {"shapes": [], "imageWidth": WIDTH, "imageHeight": HEIGHT})
+    assert "a drawing of LabelMe's can be the truth, but no prediction" in score(drawing.parent, truth, fails=True)
+    write(truth / "classes.json", ["axis"])
+    said = score(found, truth, fails=True)
+    assert f"{truth}/classes.json" in said and "take a file that is something else out of the folder" in said
