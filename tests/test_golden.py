@@ -165,4 +165,4 @@ def test_equisym(golden, tmp_path):
     recorded = equisym.recording(golden)
     task = equisym.task_of(recorded)
     path = equisym.written(tmp_path / "released.pt", equisym.state_of(recorded), rot_data=int(task == "rotation"))
-    equisym.agree(equisym.read(path, task)[0], recorded)
+    equisym.assert_agrees(equisym.read(path, task)[0], recorded)

@@ -40,9 +40,12 @@ class TruthSet:
     left_out: list[str] = field(default_factory=list)
 
     @cached_property
-    def _images(self) -> dict[str, Path]:
-        """The images in the folder of the annotations."""
-        return {name_of(path): path for path in image_files(self.path if self.path.is_dir() else self.path.parent, [])}
+    def _seen(self) -> dict[str, tuple[Size, str]]:
+        """The size of each image that lies beside the annotations, as it is seen, and its file."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        images = {name_of(path): path for path in image_files(folder, [])}
+        sides = {name: read_photograph(images[name]).turned().shape for name in self.each if name in images}
+        return {name: ((width, height), str(images[name])) for name, (height, width, _) in sides.items()}
 
     def size(self, name: str, *told: tuple[Size | None, str]) -> Size:
         """Width and height of an image in pixels, as its annotation, its file beside that, and predictions tell.
@@ -51,7 +54,8 @@ class TruthSet:
         and predictions would lie at different places without a word.
         """
         truth = self.each[name]
-        sizes = [(size, where) for size, where in ((truth.size, truth.where), *self._seen(name), *told) if size]
+        seen = [self._seen[name]] if name in self._seen else []
+        sizes = [(size, where) for size, where in ((truth.size, truth.where), *seen, *told) if size]
         if not sizes:
             raise DataError(
                 f"{truth.where}: the size of the image {name} is not known: put the image beside its annotation, or "
@@ -66,14 +70,6 @@ class TruthSet:
                     "says, and of its size"
                 )
         return first
-
-    def _seen(self, name: str) -> list[tuple[Size, str]]:
-        """The size of the image as it is seen, and its file, where that lies beside the annotation."""
-        path = self._images.get(name)
-        if path is None:
-            return []
-        height, width = read_photograph(path).turned().shape[:2]
-        return [((width, height), str(path))]
 
 
 def read_truth(path: Path) -> TruthSet:

@@ -43,7 +43,7 @@ def state_of(recorded):
     return state | {name: torch.tensor(recorded[at]) for name, at in json.loads(str(recorded["basis_of"])).items()}
 
 
-def agree(model, recorded):
+def assert_agrees(model, recorded):
     images = torch.tensor(recorded["images"])
     with torch.no_grad():
         features = torch.empty(len(images), 256, *recorded["features"].shape[2:])

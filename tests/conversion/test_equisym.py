@@ -19,7 +19,7 @@ from pipeline.evaluation.robustness import decoder_alone
 from pipeline.inference.detector import load
 from pipeline.model.checkpoint import load_model
 from pipeline.scoring.heat_maps import score
-from tests.conversion.released_equisym import agree, random_state, read, recording, state_of, task_of, written
+from tests.conversion.released_equisym import assert_agrees, random_state, read, recording, state_of, task_of, written
 from tests.project import PROJECT, environment
 from tests.stages.scene import packed, write_params
 
@@ -58,7 +58,7 @@ def test_filters_serve_where_the_bases_are_missing(tmp_path, recorded, recorded_
             continue
         state[name] = value
     model, _ = read(written(tmp_path / "released.pt", state, prefix="", rot_data=int(task == "rotation")), task)
-    agree(model, recorded)
+    assert_agrees(model, recorded)
 
 
 def norm_of(conv):
@@ -73,7 +73,7 @@ def test_the_exported_checkpoint_is_the_same(tmp_path, recorded, recorded_state)
     path = written(tmp_path / "released.pt", recorded_state, rot_data=int(task == "rotation"))
     export(load(task, path, "cpu"), "portable", tmp_path / "model.safetensors")
     model, record = load_model(tmp_path / "model.safetensors")
-    agree(model, recorded)
+    assert_agrees(model, recorded)
     assert record == read(path, task)[1]
 
 
