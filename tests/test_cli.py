@@ -88,7 +88,11 @@ def test_pictures_that_cannot_be_read_are_told_by_name(images, weights, tmp_path
         (["a.png", ""], "expected an image, a folder or a pattern, got an empty text"),
         (["a.png", "--weights", "a.png"], "--weights holds a model of one task"),
         (["a.png", "--weights", "a.png", "--task", "rotation"], "a.png: not a checkpoint of this project"),
-        (["a.png", "--weights", "no.safetensors", "--task", "rotation"], "no.safetensors: no checkpoint there"),
+        (
+            ["a.png", "--weights", "no.safetensors", "--task", "rotation"],
+            "no.safetensors: no checkpoint there; expected a",
+        ),
+        (["a.png", "--weights", "no.pt", "--task", "rotation"], "no.pt: no checkpoint there; expected a file"),
     ],
 )
 def test_messages(words, message, tmp_path, monkeypatch):

@@ -36,6 +36,8 @@ def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[Mode
     if not path.is_file() or is_safetensors(path) or not (is_pytorch(path) or path.suffix in (".pt", ".pth")):
         if prompts is not None:
             raise CheckpointError(f"{path}: it holds its prompts; only a released CLIPSym needs them given")
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no checkpoint there; expected a file of weights")
         return load_model(path)
     released = read_released(path)
     if is_equisym(released.state):
@@ -44,9 +46,7 @@ def _loaded(path: Path, task: Task, prompts: Sequence[str] | None) -> tuple[Mode
                 f"{path}: it is an EquiSym, which knows no prompts; only a released CLIPSym needs them"
             )
         return load_equisym(released, task)
-    from pipeline.conversion.released import (
-        from_released_file,
-        released_params,
-    )  # here: open_clip takes a second or two
+    # here: open_clip takes a second or two
+    from pipeline.conversion.released import from_released_file, released_params
 
     return from_released_file(released, released_params(task), prompts)

@@ -77,14 +77,15 @@ class Detector:
     def info(self) -> dict:
         """What the model is: plain numbers and lists."""
         entries = self.record.entries
+        validated = "released" not in entries["thresholds"]  # a released checkpoint says nothing of validation images
         return {
             "task": self.task, "engine": "onnx" if isinstance(self.network, Graph) else "torch",
             "backbone": entries["backbone"], "towers": entries["towers"], "input_size": self.size, "views": self.views,
             "parameters": parameters(self.network), "decoder": entries["decoder"], "prompts": entries["prompts"],
             "prompt_kind": entries["prompt_kind"], "precision": entries["precision"], "threshold": self.threshold,
             "threshold_known": self.record.detection_threshold is not None,
-            "validation_f1": entries["validation_f1"], "epoch": entries["epoch"], "portable": entries["portable"],
-            "params": entries["params"],
+            "validation_f1": entries["validation_f1"] if validated else None, "epoch": entries["epoch"],
+            "portable": entries["portable"], "params": entries["params"],
         }  # fmt: skip
 
     def detect(self, image: ImageLike, threshold: float | None = None) -> Detection:

@@ -198,6 +198,7 @@ def test_is_told_apart_by_content(tmp_path, params, state, monkeypatch, name):
     saved(tmp_path, state).rename(tmp_path / name)
     detector = load("reflection", tmp_path / name, "cpu", prompts=PROMPTS)
     assert detector.threshold == 0.5 and detector.info()["threshold_known"]
+    assert detector.info()["validation_f1"] is None  # the file tells none, and 0 would be a figure
     save_model(tmp_path / "ours.pt", detector.model, detector.record)
     assert load("reflection", tmp_path / "ours.pt", "cpu").record == detector.record
 
