@@ -16,7 +16,7 @@ from pipeline.runtime.process import keep_memory
 keep_memory()
 
 from benchmarks.timing import shown
-from pipeline.model.equisym.layers import FOLDED, PIXEL, Kind
+from pipeline.model.equisym.layers import FOLDED, Kind, PixelConv
 from pipeline.model.equisym.model import folded_model
 from pipeline.model.equisym.network import Network
 from pipeline.model.equivariant import group_space
@@ -62,7 +62,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     network = Network(Kind(Layer, Layer, Layer, multigrid=False), SHAPE.depth, SHAPE.orientations).eval()
-    plain = Network(Kind(FOLDED["plain"].layer, PIXEL, PIXEL, multigrid=False), SHAPE.depth, SHAPE.orientations)
+    plain = Network(Kind(FOLDED["plain"].layer, PixelConv, PixelConv, multigrid=False), SHAPE.depth, SHAPE.orientations)
     with torch.no_grad():
         for name, module in network.named_modules():
             if isinstance(module, Layer):

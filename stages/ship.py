@@ -15,8 +15,8 @@ from pipeline.conversion.portable import portable
 from pipeline.data.packed.split import packed_splits
 from pipeline.errors import UserError
 from pipeline.inference.detector import SHIPPED, Detector, parse_view
+from pipeline.model.base import Model
 from pipeline.model.checkpoint import ModelRecord, load_model, save_model
-from pipeline.model.clipsym import CLIPSym
 from pipeline.runtime.files import atomic_file
 from pipeline.scoring.threshold import best_detection_threshold
 from stages.command import run_stage
@@ -41,7 +41,7 @@ def main(named: str, task: str, *views: str) -> None:
         part.write_bytes(graph_beside(load_model(path)[0], sizes[0], path))
 
 
-def _mean(names: list[str]) -> tuple[CLIPSym, ModelRecord]:
+def _mean(names: list[str]) -> tuple[Model, ModelRecord]:
     """The last of these models, with the mean of all their weights."""
     loaded = [load_model(Path("models/weights") / name / "model.safetensors") for name in names]
     states, (model, record) = [some.state_dict() for some, _ in loaded], loaded[-1]

@@ -18,9 +18,6 @@ from pipeline.inference.network import Graph
 from pipeline.model.backbones.catalogue import is_safetensors
 from pipeline.model.base import Model
 from pipeline.model.checkpoint import ModelRecord, load_model, save_model
-from pipeline.model.clipsym import CLIPSym
-from pipeline.model.equisym.model import EquiSym
-from pipeline.params import TowerParams
 
 Format = Literal["onnx", "torchscript", "portable"]
 TOLERANCE = 1e-4  # largest difference of the heat map from PyTorch's
@@ -36,9 +33,9 @@ def export(detector: Detector, form: Format, path: Path) -> str:
     if form == "portable":
         if record.portable and detector.source and is_safetensors(detector.source):
             raise CheckpointError("this model is portable already: copy its file")
-        twin, said = (model, record) if isinstance(model, EquiSym) else portable(model, record), ""
+        twin, said = portable(model, record), ""
     else:
-        if isinstance(model, CLIPSym) and isinstance(record.towers, TowerParams) and not record.portable:
+        if not record.portable:
             model = plain(model, record.towers)
         sizes = sorted({size for size, _ in detector.views})
         sizes = sizes if form == "onnx" and any_size(model, *sizes) else [detector.views[0][0]]

@@ -1,27 +1,30 @@
-"""EquiSym's released checkpoints -> our model for use, of plain convolutions with batch normalisation folded in.
+"""EquiSym's released checkpoints -> our model for use, of plain convolutions with batch normalisation folded in, or a
+model that learns.
 
 In such a file lie, of each steerable convolution, e2cnn's weights and, as a buffer, the basis that e2cnn had sampled.
 Their product is the filter; the expanded filter lies there, too, where the model was saved in evaluation mode. escnn is
-not asked: its bases are other functions in another order, and not even as many.
+not asked: its bases are other functions in another order, and not even as many. A model that learns takes those weights
+of escnn's basis that make the same filter.
 """
 
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
-from pipeline.conversion.pickled import Released, State
+from pipeline.conversion.pickled import Released, State, read_released
 from pipeline.errors import CheckpointError
-from pipeline.model.checkpoint import ModelRecord
+from pipeline.model.backbones.catalogue import is_safetensors
+from pipeline.model.checkpoint import ModelRecord, load_model
+from pipeline.model.equisym.layers import Norm, folded
 from pipeline.model.equisym.model import EquiSym, folded_model
-from pipeline.params import EquiSymParams
+from pipeline.params import ORIENTATIONS, EquiSymParams, TowerParams
 from pipeline.params.choices import Task
 
 MARK = "aspp.aspp4.atrous_conv."  # in all of them; what stands before it stands before every name
 ORDER = 16  # of the group: 8 rotations, each with and without the reflection
 INPUT_SIZE = 417  # pixels, of the released training
-EPS = 1e-5  # of batch normalisation, in e2cnn as in PyTorch
-CLASSES: dict[int, Task] = {8: "reflection", 21: "rotation"}  # of the orientation's map, besides the background
 LEARNT = "weights", "weight", "bias", "running_mean", "running_var"  # last names of all that is not derived
 
 
@@ -41,20 +44,53 @@ def load_equisym(released: Released, task: Task) -> tuple[EquiSym, ModelRecord]:
     released.require_task(task)
     weights = _Weights(path, released.state)
     shape = weights.shape()
-    if (own := CLASSES.get(shape.orientations, task)) != task:
-        raise CheckpointError(f"{path}: its task is {own}, not {task}")
+    if shape.orientations not in (0, ORIENTATIONS[task]):
+        raise CheckpointError(f"{path}: its task is not {task}: it tells {shape.orientations} orientations")
     try:
         model = folded_model(shape, weights.filter)
     except ValueError as error:  # of a filter that is not steerable
         raise CheckpointError(f"{path}: {error}") from None
-    if left := [name for name in weights.unused if name.endswith(LEARNT)]:
-        raise CheckpointError(
-            f"{path}: it holds {len(left)} keys that an EquiSym of depth {shape.depth} lacks, such as {left[0]}"
-        )
+    weights.require_used()
     return model, ModelRecord(
         task, "equisym", shape, None, [], "none", "fp32", released.epoch, 0.0, {"released": 0.5},
         portable=True, detection_threshold=0.5,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def start_from(model: EquiSym, path: Path, shape: EquiSymParams, task: Task) -> None:
+    """Give a model that learns, of this shape, the weights of a released checkpoint, or of one that learnt here.
+
+    Raises CheckpointError where they are of another model.
+    """
+    if is_safetensors(path):
+        source, record = load_model(path)
+        _require_same(path, record.towers, shape)
+        if record.portable or record.task != task:
+            form = ", in the portable form, whose normalisation is folded in" * record.portable
+            raise CheckpointError(f"{path}: expected a model that learnt {task}, got {record.task}{form}")
+        model.load_state_dict(source.state_dict())
+        return
+    released = read_released(path)
+    if not is_equisym(released.state):
+        raise CheckpointError(f"{path}: its weights are of another model: not of an EquiSym")
+    released.require_task(task)
+    weights = _Weights(path, released.state)
+    _require_same(path, weights.shape(), shape)
+    for name, layer in model.layers():
+        weight, bias = weights.convolution(name, layer.folded()[0].shape)
+        norm = getattr(layer, "norm", None)
+        try:
+            layer.take(weight, bias if norm is None else weights.norm(name, len(norm.weight)))
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {name}: {error}") from None
+    weights.require_used()
+
+
+def _require_same(path: Path, own: TowerParams | EquiSymParams, shape: EquiSymParams) -> None:
+    """Raise CheckpointError unless both are the same but for the size of the images."""
+    if own != shape.model_copy(update={"input_size": own.input_size}):
+        raise CheckpointError(f"{path}: its weights are of another model: {own!r}; expected {shape!r}")
 
 
 class _Weights:
@@ -79,18 +115,37 @@ class _Weights:
             raise CheckpointError(f"{self.path}: expected 0, 8 or 21 orientations, got {classes}") from None
 
     def filter(self, name: str, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
-        """The filter, of this shape, and the bias of our convolution of this name."""
+        """The filter, of this shape, and the bias of our convolution of this name, its normalisation folded in."""
+        weight, bias = self.convolution(name, shape)
+        if released_names(name, self.plain)[1] is None:
+            return weight, bias
+        count = 1 if self.plain else ORDER
+        norm = nn.BatchNorm2d(shape[0] // count)
+        norm.load_state_dict(self.norm(name, len(norm.weight)), strict=False)
+        return folded(weight, norm.eval(), count)
+
+    def convolution(self, name: str, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+        """The filter, of this shape, and the bias of our convolution of this name, without its normalisation."""
         conv, norm = released_names(name, self.plain)
-        weight = self.get(f"{conv}.weight", shape) if self.plain else self.expanded(conv, shape)
-        if norm is None:
-            return weight, self.get(f"{conv}.bias", shape[:1]) if self.plain else torch.zeros(len(weight))
-        count, key = (1, norm) if self.plain else (ORDER, f"{norm}.batch_norm_[{ORDER}]")
-        scale, shift, mean, variance = (
-            self.get(f"{key}.{part}", torch.Size([shape[0] // count])).repeat_interleave(count)
-            for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        scale = scale / (variance + EPS).sqrt()
-        return weight * scale[:, None, None, None], shift - mean * scale
+        if not self.plain:
+            return self.expanded(conv, shape), torch.zeros(shape[0])
+        weight = self.get(f"{conv}.weight", shape)
+        return weight, torch.zeros(shape[0]) if norm else self.get(f"{conv}.bias", shape[:1])
+
+    def norm(self, name: str, count: int) -> Norm:
+        """The batch normalisation of our convolution of this name, with so many means."""
+        norm = released_names(name, self.plain)[1]
+        key = norm if self.plain else f"{norm}.batch_norm_[{ORDER}]"
+        parts = ("weight", "bias", "running_mean", "running_var")
+        return {part: self.get(f"{key}.{part}", torch.Size([count])) for part in parts}
+
+    def require_used(self) -> None:
+        """Raise CheckpointError where something that was learnt has served nothing."""
+        if left := [name for name in self.unused if name.endswith(LEARNT)]:
+            raise CheckpointError(
+                f"{self.path}: it holds {len(left)} keys that an EquiSym of depth {self.shape().depth} lacks, such as "
+                f"{left[0]}"
+            )
 
     def expanded(self, conv: str, shape: torch.Size) -> torch.Tensor:
         """The filter of a steerable convolution: for each pair of fields the weighted sum of the basis."""

@@ -22,6 +22,7 @@ class HeatMap(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
+        self.training = model.training  # PyTorch's exporter leaves the model in the mode that it found here
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """[B, 3, S, S] -> [B, 1, S, S]."""

@@ -14,15 +14,18 @@ from pipeline.model.backbones.lite import LiteTower, fuse
 from pipeline.model.base import Model
 from pipeline.model.checkpoint import ModelRecord
 from pipeline.model.clipsym import CLIPSym, LiftedUpsampler, PlainConv
-from pipeline.params import TowerParams
+from pipeline.model.equisym.model import EquiSym
+from pipeline.params import EquiSymParams, TowerParams
 
 
-def plain(model: CLIPSym, config: TowerParams) -> CLIPSym:
-    """A copy in evaluation mode with plain convolutions for the upsampler and a tower of the family lite."""
-    twin = copy.deepcopy(model).eval()
+def plain(model: Model, config: TowerParams | EquiSymParams) -> Model:
+    """A copy in evaluation mode with plain convolutions for the upsampler, a tower of the family lite, an EquiSym."""
+    if isinstance(model, EquiSym) and isinstance(config, EquiSymParams):
+        return model.folded(config)
+    twin: Any = copy.deepcopy(model).eval()
     if isinstance(twin.decoder.upsampler, LiftedUpsampler):
         twin.decoder.upsampler = expand(twin.decoder.upsampler)
-    if isinstance(twin.image_tower, LiteTower):
+    if isinstance(twin.image_tower, LiteTower) and isinstance(config, TowerParams):
         twin.image_tower = fuse(twin.image_tower, config)
     return twin.eval()
 
@@ -42,9 +45,15 @@ def expand(upsampler: LiftedUpsampler) -> LiftedUpsampler:
 
 
 @torch.no_grad()
-def portable(model: Model, record: ModelRecord) -> tuple[CLIPSym, ModelRecord]:
-    """The model in this form, in evaluation mode, and its record. Raises CheckpointError for other backbones."""
+def portable(model: Model, record: ModelRecord) -> tuple[Model, ModelRecord]:
+    """The model in this form, in evaluation mode, and its record. Raises CheckpointError for other backbones.
+
+    An EquiSym keeps its 32 bits.
+    """
     towers = record.towers
+    if isinstance(model, EquiSym) and isinstance(towers, EquiSymParams):
+        twin = model if record.portable else plain(model, towers)
+        return twin, replace(record, portable=True, precision="fp32")
     if not (
         isinstance(model, CLIPSym) and isinstance(model.image_tower, LiteTower) and isinstance(towers, TowerParams)
     ):

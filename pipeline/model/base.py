@@ -31,3 +31,7 @@ class Model(nn.Module, ABC):
 
         `logits.sigmoid()` is the probability that a pixel lies on a reflection axis, or is a rotation centre.
         """
+
+    @abstractmethod
+    def parts(self) -> tuple[list[list[nn.Parameter]], list[nn.Parameter], list[nn.Parameter]]:
+        """All parameters: of the image tower, by layers from the bottom; of the text tower; of what follows."""

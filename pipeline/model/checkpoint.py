@@ -22,7 +22,7 @@ from pipeline.errors import CheckpointError, PackageError, brief
 from pipeline.model.backbones.catalogue import ImageTower, random_image_tower, unusable
 from pipeline.model.base import Model
 from pipeline.model.clipsym import CLIPSym, build_model
-from pipeline.model.equisym.model import folded_model
+from pipeline.model.equisym.model import folded_model, learning_model
 from pipeline.model.header import FORMAT, RECORD, Content, checksum, read_entries, require_checksum
 from pipeline.params import DecoderParams, EquiSymParams, Params, TowerParams
 from pipeline.params.choices import Precision, Task
@@ -85,10 +85,15 @@ class ModelRecord:
         """The record of a model that was trained with these parameters."""
         known = params.model_dump(mode="json")
         known["backbones"] = {params.backbone: known["backbones"][params.backbone]}
-        towers = TowerParams.model_validate(params.chosen.model_dump(include=set(TowerParams.model_fields)))
+        towers: TowerParams | EquiSymParams
+        if equisym := params.equisym:
+            towers, decoder, kind = equisym, None, "none"
+        else:
+            towers = TowerParams.model_validate(params.chosen.model_dump(include=set(TowerParams.model_fields)))
+            decoder, kind = params.decoder, params.prompts.kind
         return cls(
-            params.task, params.backbone, towers, params.decoder, prompts, params.prompts.kind, params.train.precision,
-            epoch, validation_f1, thresholds, params=known,
+            params.task, params.backbone, towers, decoder, prompts, kind, params.train.precision, epoch, validation_f1,
+            thresholds, params=known,
         )  # fmt: skip
 
 
@@ -128,7 +133,7 @@ def load_model(path: Path) -> tuple[Model, ModelRecord]:
     if isinstance(towers, TowerParams) and decoder is not None:
         model: Model = _random_clipsym(record, towers, decoder, state, path)
     elif isinstance(towers, EquiSymParams) and decoder is None:
-        model = folded_model(towers)
+        model = folded_model(towers) if record.portable else learning_model(towers, record.precision)
     else:
         raise CheckpointError(f"{path}: no model can be made of its parameters: towers need a decoder, an EquiSym none")
     _fill(model, state, path)

@@ -57,6 +57,11 @@ class CLIPSym(Model):
             logits = self.decoder(features, text, grid)
         return F.interpolate(logits.float(), size=images.shape[-2:], mode="bilinear", align_corners=True)
 
+    def parts(self) -> tuple[list[list[nn.Parameter]], list[nn.Parameter], list[nn.Parameter]]:
+        """As `Model.parts`."""
+        text = [] if self.text_tower is None else list(self.text_tower.parameters())
+        return self.image_tower.layers(), text, list(self.decoder.parameters())
+
     def train(self, mode: bool = True) -> CLIPSym:
         """Switch the mode; evaluation mode takes up what a text tower has learnt."""
         super().train(mode)

@@ -1,6 +1,7 @@
 """The rotation-equivariant upsampler (paper section 3.3), of escnn's steerable convolutions."""
 
 from collections.abc import Callable
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -28,38 +29,51 @@ class SameFunctions(TorchFunctionMode):
 
 
 class SteerableConv(nn.Module):
-    """A 3x3 convolution between fields whose state is its weights and bias, in training and evaluation alike.
+    """A convolution between fields whose state is its weights and bias, in training and evaluation alike.
 
-    `basis`, [B, o, i, 9], holds the filters between one field and another that commute with the group. escnn makes it
-    and the first weights; of its modules nothing is kept, because they cannot be pickled, share one basis, and store
-    the expanded filter in evaluation mode, so that checkpoints of one mode fail in the other. Here the filter is
-    expanded from the weights when they have changed since the last call, and always when gradients are wanted.
+    `basis`, [B, o, i, k * k], holds the filters between one field and another that commute with the group. escnn makes
+    it; of its modules nothing is kept, because they cannot be pickled, share one basis, and store the expanded filter
+    in evaluation mode, so that checkpoints of one mode fail in the other. Here the filter is expanded from the weights
+    when they have changed since the last call, and always when gradients are wanted.
     """
 
     basis: torch.Tensor
     bias_expansion: torch.Tensor
 
-    def __init__(self, in_type: enn.FieldType, out_type: enn.FieldType) -> None:
+    def __init__(
+        self,
+        fields: tuple[int, int],
+        basis: torch.Tensor,
+        weights: nn.Parameter,
+        bias: nn.Parameter | None = None,
+        bias_expansion: torch.Tensor | None = None,
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
+        """`fields`: how many, out and in; `weights`: [fields' * fields * B]; `bias`: expanded by [C', numbers]."""
         super().__init__()
-        with SameFunctions():  # recompute: a basis of its own
-            made = enn.R2Conv(in_type, out_type, kernel_size=3, padding=1, recompute=True)
-        (block,) = (module for name, module in made.basisexpansion.named_children() if name.startswith("block"))
-        self.fields = len(out_type), len(in_type)
-        self.bias, self.weights = made.bias, made.weights
-        self.register_buffer("basis", block.sampled_basis, persistent=False)  # it follows from the group
-        self.register_buffer("bias_expansion", made.bias_expansion, persistent=False)
+        self.fields, self.stride, self.dilation = fields, stride, dilation
+        self.bias, self.weights = bias, weights
+        self.register_buffer("basis", basis, persistent=False)  # it follows from the group
+        self.register_buffer("bias_expansion", bias_expansion, persistent=False)
         self._cached: tuple[tuple, tuple[torch.Tensor, torch.Tensor]] | None = None
+
+    @property
+    def kernel(self) -> int:
+        """Side of the filter in pixels."""
+        return isqrt(self.basis.shape[-1])
 
     def __getstate__(self) -> dict:
         """What a copy or another process needs."""
         return {**self.__dict__, "_cached": None}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, h, w] -> [B, C', h, w], plain tensors whose channels are those of the field types."""
-        return F.conv2d(x, *self.expanded(), padding=1)
+        """[B, C, h, w] -> [B, C', h', w'], plain tensors whose channels are those of the field types."""
+        padding = self.kernel // 2 * self.dilation
+        return F.conv2d(x, *self.expanded(), stride=self.stride, padding=padding, dilation=self.dilation)
 
     def expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The filter [C', C, 3, 3] and the bias [C'] of the equivalent plain convolution, in the weights' precision."""
+        """The filter [C', C, k, k] and the bias [C'] of the equivalent plain convolution, in the weights' precision."""
         with torch.autocast(self.weights.device.type, enabled=False):
             if torch.is_grad_enabled():
                 return self._expanded()
@@ -69,20 +83,38 @@ class SteerableConv(nn.Module):
             return self._cached[1]
 
     @torch.no_grad()
-    def fit(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """Take the weights whose expansion comes closest to a filter [C', C, 3, 3] and a bias [C']."""
+    def fit(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        """Take the weights whose expansion comes closest to a filter [C', C, k, k] and a bias [C']."""
         (out_fields, in_fields), (_, o, i, _) = self.fields, self.basis.shape
         between = weight.double().flatten(2).unflatten(0, (out_fields, o)).unflatten(2, (in_fields, i))
         wanted = between.transpose(1, 2).flatten(0, 1).flatten(1)  # of each pair of fields
-        basis, expansion = self.basis.double().flatten(1), self.bias_expansion.double()
+        basis = self.basis.double().flatten(1)
         self.weights.copy_(torch.linalg.solve(basis @ basis.T, basis @ wanted.T).T.flatten())
-        self.bias.copy_(torch.linalg.solve(expansion.T @ expansion, expansion.T @ bias.double()))
+        if bias is not None and self.bias is not None:
+            expansion = self.bias_expansion.double()
+            self.bias.copy_(torch.linalg.solve(expansion.T @ expansion, expansion.T @ bias.double()))
 
     def _expanded(self) -> tuple[torch.Tensor, torch.Tensor]:
         out_fields, in_fields = self.fields
         between = torch.einsum("boip,kb->koip", self.basis, self.weights.view(-1, len(self.basis)))
-        filters = between.unflatten(0, (out_fields, in_fields)).transpose(1, 2)  # [fields', o, fields, i, 9]
-        return filters.flatten(2, 3).flatten(0, 1).unflatten(2, (3, 3)), self.bias_expansion @ self.bias
+        filters = between.unflatten(0, (out_fields, in_fields)).transpose(1, 2)  # [fields', o, fields, i, k * k]
+        filters = filters.flatten(2, 3).flatten(0, 1).unflatten(2, (self.kernel, self.kernel))
+        return filters, filters.new_zeros(len(filters)) if self.bias is None else self.bias_expansion @ self.bias
+
+
+def steerable_conv(in_type: enn.FieldType, out_type: enn.FieldType) -> SteerableConv:
+    """A convolution of 3 x 3 pixels between fields, with escnn's first weights."""
+    with SameFunctions():  # recompute: a basis of its own
+        made = enn.R2Conv(in_type, out_type, kernel_size=3, padding=1, recompute=True)
+    return SteerableConv(
+        (len(out_type), len(in_type)), sampled_basis(made), made.weights, made.bias, made.bias_expansion
+    )
+
+
+def sampled_basis(made: enn.R2Conv) -> torch.Tensor:
+    """The filters [B, o, i, k * k] between the fields of escnn's convolution, which are all alike."""
+    (block,) = (module for name, module in made.basisexpansion.named_children() if name.startswith("block"))
+    return block.sampled_basis
 
 
 def equivariant_upsampler(width: int, group: Group, layers: int) -> LiftedUpsampler:
@@ -91,9 +123,9 @@ def equivariant_upsampler(width: int, group: Group, layers: int) -> LiftedUpsamp
     scalar, regular = space.trivial_repr, space.regular_repr
     fields = [enn.FieldType(space, (width >> halved) * [regular]) for halved in range(layers + 1)]
     return LiftedUpsampler(
-        SteerableConv(enn.FieldType(space, width * [scalar]), fields[0]),
-        [SteerableConv(*fields[k : k + 2]) for k in range(layers)],
-        SteerableConv(fields[-1], enn.FieldType(space, [scalar])),
+        steerable_conv(enn.FieldType(space, width * [scalar]), fields[0]),
+        [steerable_conv(*fields[k : k + 2]) for k in range(layers)],
+        steerable_conv(fields[-1], enn.FieldType(space, [scalar])),
     )
 
 

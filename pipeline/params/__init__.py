@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pipeline.params.changes import changed
     from pipeline.params.load import load_params
     from pipeline.params.schema import (
+        ORIENTATIONS,
         BackboneParams,
         DecoderParams,
         EquiSymParams,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ORIENTATIONS",
     "BackboneParams",
     "DecoderParams",
     "EquiSymParams",

@@ -3,6 +3,7 @@
 from typing import Literal
 
 Task = Literal["reflection", "rotation"]
+Family = Literal["lite", "open_clip", "equisym"]
 Dataset = Literal["dendi", "sdrw", "ldrs", "nyu", "photos", "own"]
 Validation = Literal["held_out", "released"]
 PromptKind = Literal[

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.params.choices import (
     Augmentation,
+    Family,
     Group,
     Precision,
     PromptKind,
@@ -34,6 +35,11 @@ from pipeline.params.values import (
     Text,
 )
 
+Depth = Literal[18, 50]
+Orientations = Literal[0, 8, 21]
+RESNETS: dict[str, Depth] = {"resnet18": 18, "resnet50": 50}
+ORIENTATIONS: dict[Task, Orientations] = {"reflection": 8, "rotation": 21}  # besides the background
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -42,12 +48,18 @@ class _Section(BaseModel):
 class TowerParams(_Section):
     """What the towers of a backbone are. Checkpoints hold these keys: see pipeline.model.checkpoint for new ones."""
 
-    family: Literal["lite", "open_clip"]
+    family: Family
     model: Text
     pretrained: Text
     input_size: InputSize
-    blocks: Annotated[tuple[Count, ...], Field(min_length=3, max_length=3)]
+    blocks: tuple[Count, ...]
     normalisation: Literal["released", "own"]
+
+    @model_validator(mode="after")
+    def _blocks(self) -> "TowerParams":
+        if len(self.blocks) != (0 if self.family == "equisym" else 3):
+            raise PydanticCustomError("blocks", "blocks should be three numbers, and none for the family equisym")
+        return self
 
 
 class EquiSymParams(_Section):
@@ -58,8 +70,8 @@ class EquiSymParams(_Section):
 
     family: Literal["equisym"]
     version: Literal["steerable", "plain"]
-    depth: Literal[18, 50]
-    orientations: Literal[0, 8, 21]
+    depth: Depth
+    orientations: Orientations
     input_size: InputSize
 
 
@@ -70,6 +82,17 @@ class BackboneParams(TowerParams):
     frozen: Annotated[int, Field(ge=0, strict=True)]
     tower_lr: Annotated[Number, Field(gt=0)]
     decoder_lr: Annotated[Number, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _whole_model(self) -> "BackboneParams":
+        if self.family == "equisym" and (self.model not in RESNETS or self.pretrained != "random" or self.frozen):
+            raise PydanticCustomError(
+                "equisym",
+                "the family equisym has the models {models}, pretrained: random and frozen: 0; train.initial names a "
+                "released checkpoint to start from",
+                {"models": " and ".join(RESNETS)},
+            )
+        return self
 
 
 class EmbeddedParams(_Section):
@@ -225,3 +248,18 @@ class Params(_Section):
     def chosen(self) -> BackboneParams:
         """The catalogue entry that `backbone` names."""
         return self.backbones[self.backbone]
+
+    @property
+    def equisym(self) -> EquiSymParams | None:
+        """The EquiSym that `backbone` names; None where it names the towers of a CLIPSym.
+
+        Of the decoder's parameters one counts: the upsampler says whether all layers are equivariant, or plain; the
+        plain version has no orientations, as released.
+        """
+        entry, plain = self.chosen, self.decoder.upsampler == "plain"
+        if entry.family != "equisym":
+            return None
+        return EquiSymParams(
+            family="equisym", version="plain" if plain else "steerable", depth=RESNETS[entry.model],
+            orientations=0 if plain else ORIENTATIONS[self.task], input_size=entry.input_size,
+        )  # fmt: skip

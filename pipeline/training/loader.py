@@ -20,6 +20,7 @@ from pipeline.params import Params
 from pipeline.params.choices import Augmentation
 from pipeline.processes import Shard
 from pipeline.runtime.process import start_method
+from pipeline.training.orientation import orientation_map
 
 TILT = 15.0  # degrees to either side, on top of a multiple of 90
 TURN_SHARE = 0.5  # of the views, for a random multiple of 90 degrees and for a tilt, each on its own, as released
@@ -36,18 +37,28 @@ class TrainingSet(Dataset):
     splits: Sequence[PackedSplit]
     seed: int
     augmentation: Augmentation | None = None
+    oriented: bool = False  # whether the orientation's map is behind the target, for EquiSym
 
     def __len__(self) -> int:
         return sum(len(split) for split in self.splits)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """An image, float32 [3, S, S] in 0..1, and its target, float32 [1, S, S] in 0..1."""
+        """An image, float32 [3, S, S] in 0..1, and its target, float32 [1, S, S] in 0..1; oriented: [2, S, S]."""
         epoch, index = key
         split, number = self.place(index)
         image, target = float_image(split.image(number)), split.unscaled_target(number)
+        generator, again = (np.random.default_rng((self.seed, epoch, index)) for _ in range(2))
         if self.augmentation is None:
-            return image, torch.from_numpy(scaled(target))[None]
-        return augment(image, target, np.random.default_rng((self.seed, epoch, index)), self.augmentation)
+            shown, degrees = torch.from_numpy(scaled(target))[None], 0.0
+        else:
+            image, shown = augment(image, target, generator, self.augmentation)
+            quarters, tilt = drawn_turn(again, self.augmentation)  # as `augment` draws it first
+            degrees = 90.0 * quarters + tilt
+        if self.oriented:
+            marks, letterbox = split.annotation(number), split.letterbox(number)
+            places = orientation_map(marks, split.task, letterbox, degrees)
+            shown = torch.cat([shown, torch.from_numpy(places)[None]])
+        return image, shown
 
     def name(self, index: int) -> str:
         """DATASET/NAME of a sample."""

@@ -28,6 +28,7 @@ from pipeline.scoring.f1 import THRESHOLDS, F1Counts
 from pipeline.scoring.heat_maps import score
 from pipeline.scoring.sets import TEST_SETS
 from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
+from pipeline.training.orientation import BACKGROUND, with_orientation
 from pipeline.training.resume import Checkpoint, fingerprint
 from pipeline.training.state import TrainingState, new_model, schedule_factor
 
@@ -57,10 +58,13 @@ def train(
     if recipe.overfit:
         training = first_batches(training, params)
         validation = [TargetSplit(split.path, split.task, split.chosen) for split in training]
-    dataset = TrainingSet(training, params.seed, None if recipe.overfit else recipe.augmentation)
+    oriented = params.equisym is not None and params.equisym.orientations > 0
+    dataset = TrainingSet(training, params.seed, None if recipe.overfit else recipe.augmentation, oriented)
     rounds = ceil(OVERFIT_STEPS / recipe.overfit) if recipe.overfit else 1
     alpha = balanced_alpha(dataset) if recipe.alpha == "balanced" else recipe.alpha
     loss_of = partial(alpha_focal, alpha=alpha, gamma=recipe.gamma)
+    if oriented:
+        loss_of = partial(with_orientation, loss_of=loss_of, background=BACKGROUND[params.task])
 
     fabric, checkpoint = start(recipe.precision), Checkpoint(key)
     first, shard = fabric.is_global_zero, Shard(fabric.global_rank, fabric.world_size, recipe.accumulate)

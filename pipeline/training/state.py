@@ -8,21 +8,26 @@ import torch
 from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pipeline.conversion import equisym
 from pipeline.model.backbones.catalogue import pretrained
-from pipeline.model.clipsym import CLIPSym, build_model
+from pipeline.model.base import Model
+from pipeline.model.clipsym import build_model
+from pipeline.model.equisym.model import EquiSym, learning_model
 from pipeline.model.header import SHIPPED
 from pipeline.model.initial import start_from
 from pipeline.model.prompts import chosen
-from pipeline.params import Params
+from pipeline.params import EquiSymParams, Params
 from pipeline.params.choices import Schedule
 from pipeline.params.project import located
 
 
-def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
+def new_model(params: Params) -> tuple[Model, list[str]]:
     """A model and the prompts drawn: with pretrained towers and a fresh decoder, with the weights that come with the
     package, or with those of `train.initial`.
     """
     torch.manual_seed(params.seed)
+    if params.equisym:
+        return new_equisym(params, params.equisym), []
     prompts = chosen(params.prompts, params.seed)
     backbone = pretrained(params.chosen)
     embeddings = backbone.embed(prompts)  # drawn before the image tower, where they are random
@@ -39,17 +44,25 @@ def new_model(params: Params) -> tuple[CLIPSym, list[str]]:
     return model, prompts
 
 
-def build_optimiser(model: CLIPSym, params: Params) -> torch.optim.Adam:
+def new_equisym(params: Params, shape: EquiSymParams) -> EquiSym:
+    """An EquiSym with random weights, or those of `train.initial`."""
+    model = learning_model(shape, params.train.precision)
+    if params.train.initial:
+        equisym.start_from(model, located(params.train.initial), shape, params.task)
+    if params.train.image_tower == "frozen":
+        model.network.backbone.requires_grad_(False)
+    return model
+
+
+def build_optimiser(model: Model, params: Params) -> torch.optim.Adam:
     """Adam over all parameters that learn, in groups whose `top` is the learning rate before the schedule.
 
     The topmost block of the image tower learns at `tower_lr`, each block below at `layer_decay` times the rate above
     it, the text tower at `tower_lr`, the decoder, which is the last group, at `decoder_lr`.
     """
-    rate, layers = params.chosen.tower_lr, model.image_tower.layers()
+    rate, (layers, text, decoder) = params.chosen.tower_lr, model.parts()
     groups = [(layer, rate * params.train.layer_decay**above) for above, layer in enumerate(reversed(layers))]
-    if model.text_tower is not None:
-        groups.append((list(model.text_tower.parameters()), rate))
-    groups.append((list(model.decoder.parameters()), params.chosen.decoder_lr))
+    groups += [(text, rate), (decoder, params.chosen.decoder_lr)]
     learning = [([p for p in group if p.requires_grad], top) for group, top in groups]
     options = [{"params": group, "top": top, "lr": top} for group, top in learning if group]
     return torch.optim.Adam(options, fused=True)  # whose square roots every processor rounds alike
@@ -79,7 +92,7 @@ class TrainingState:
     of each epoch done. `best`: the epoch of the best validation F1, `best_f1`, 0 before the first validation.
     """
 
-    def __init__(self, fabric: Fabric, params: Params, model: CLIPSym) -> None:
+    def __init__(self, fabric: Fabric, params: Params, model: Model) -> None:
         if params.machine.compile and fabric.device.type == "cuda":  # slower on the CPU than the paths made for it
             model.compile()
         self.model = model.to(fabric.device)
@@ -119,7 +132,7 @@ class TrainingState:
             self.averaged.update_parameters(self.model)
         return True
 
-    def evaluated_model(self) -> CLIPSym:
+    def evaluated_model(self) -> Model:
         """The model to be validated and kept, in evaluation mode: the averaged one, if there is one."""
         model: Any = self.model if self.averaged is None else self.averaged.module
         return model.eval()

@@ -107,3 +107,33 @@ def random_state(version, orientations=0, seed=0):
         if isinstance(module, (nn.Conv2d, SymmetricConv)):
             put(name, module.shape if isinstance(module, SymmetricConv) else module.weight.shape)
     return state
+
+
+def state_of_learning(model):
+    """The released state dict of a model that learns, of the D8 version: its weights and bases under e2cnn's names."""
+    state = {}
+    for name, layer in model.layers():
+        conv, norm = released_names(name, plain=False)
+        if hasattr(layer, "conv"):
+            state[f"{conv}.weights"] = layer.conv.weights.detach()
+            block = f"{conv}._basisexpansion.block_expansion_('regular', 'regular')"
+            state[f"{block}.sampled_basis"] = layer.conv.basis
+        else:  # of maps without direction
+            state[f"{conv}.weights"] = layer.weight.detach().flatten()
+            state[f"{conv}._basisexpansion.block_expansion_('regular', 'regular').sampled_basis"] = torch.ones(
+                1, 1, 1, 1
+            )
+        if norm:
+            state |= {f"{norm}.batch_norm_[16].{part}": value for part, value in layer.norm.state_dict().items()}
+    return state
+
+
+def shaken(model, seed=0):
+    """The model with statistics of its normalisations as if it had learnt."""
+    generator = torch.Generator().manual_seed(seed)
+    for _, layer in model.layers():
+        if hasattr(layer, "norm"):
+            for part, offset in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+                value = getattr(layer.norm, part).data
+                value.copy_(offset + 0.1 * torch.randn(len(value), generator=generator).abs())
+    return model.eval()

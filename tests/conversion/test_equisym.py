@@ -13,6 +13,7 @@ from PIL import Image
 from torchvision.models import resnet50
 
 from pipeline.application.export import export
+from pipeline.conversion.graph import graph
 from pipeline.data.packed.split import PackedSplit
 from pipeline.errors import CheckpointError
 from pipeline.evaluation.robustness import decoder_alone
@@ -186,6 +187,11 @@ def test_the_graph_is_the_same(tmp_path, steerable_state):
     path = written(tmp_path / "r.pt", steerable_state)
     said = export(load("reflection", path, "cpu"), "onnx", tmp_path / "model.onnx")
     assert "sides of 417 pixels" in said and (tmp_path / "model.onnx").is_file()
+
+
+def test_the_exporter_leaves_the_model_in_its_mode(tmp_path, steerable_state):
+    model = read(written(tmp_path / "r.pt", steerable_state))[0]
+    assert graph(model, 64) and not model.training
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,13 @@ def random_image_tower(config: TowerParams) -> ImageTower:
 
 
 def require_weights(config: BackboneParams) -> Path | None:
-    """The file that holds a backbone's weights, fetched from the hub where need be; None for `pretrained: random`.
+    """The file that holds a backbone's weights, fetched from the hub where need be; None for `pretrained: random`, as
+    of EquiSym, which is no backbone.
 
     Raises BackboneError, which says how to get them, when there is none.
     """
+    if config.family == "equisym":
+        return None
     family = _family(config)
     family.check(config)
     if config.weights is not None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
 
 from pipeline.model.equisym.symmetric import SymmetricConv
 
+Norm = dict[str, torch.Tensor]  # weight, bias, running_mean, running_var of a batch normalisation
 NARROW = {1: 16, 3: 256, 7: 256}  # channels, by kernel, below which a plain convolution is faster
 
 
@@ -52,6 +52,27 @@ class NormalisedConv(nn.Module):
         """[B, C, h, w] -> [B, C', h', w']."""
         return self.norm(self.conv(x))
 
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The filter and the bias of the convolution that this is in evaluation mode."""
+        return folded(self.conv.weight, self.norm)
+
+    def take(self, weight: torch.Tensor, norm: Norm) -> None:
+        """Become the convolution with this filter [C', C, k, k] and this normalisation."""
+        self.conv.load_state_dict({"weight": weight})
+        self.norm.load_state_dict(norm, strict=False)
+
+
+def folded(weight: torch.Tensor, norm: nn.BatchNorm2d, field: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """A filter [C', C, k, k] and a bias [C'] that are a filter and the batch normalisation behind it, whose numbers
+    serve `field` channels each.
+    """
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise ValueError("expected a batch normalisation that keeps its statistics")
+    scale = norm.weight / (variance + norm.eps).sqrt()
+    shift = norm.bias - mean * scale
+    return weight * scale.repeat_interleave(field)[:, None, None, None], shift.repeat_interleave(field)
+
 
 def symmetric(channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Module:
     """A convolution between regular fields, in the order of pipeline.model.equisym.symmetric."""
@@ -59,11 +80,25 @@ def symmetric(channels: int, out_channels: int, kernel: int, stride: int = 1, di
     return layer(channels, out_channels, kernel, stride, dilation)
 
 
-PIXEL = partial(nn.Conv2d, kernel_size=1)
-PLAIN = Kind(NormalisedConv, PIXEL, PIXEL, multigrid=True)
+class PixelConv(nn.Conv2d):
+    """A convolution of one pixel, without a normalisation."""
+
+    def __init__(self, channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(channels, out_channels, kernel_size=1, bias=bias)
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The filter and the bias."""
+        return self.weight, self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
+
+    def take(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Become the convolution with this filter and bias; without a bias of its own, with none."""
+        self.load_state_dict({"weight": weight} if self.bias is None else {"weight": weight, "bias": bias})
+
+
+PLAIN = Kind(NormalisedConv, PixelConv, PixelConv, multigrid=True)
 
 
 FOLDED = {  # by version: the layers of networks for use
-    "plain": Kind(convolution, PIXEL, PIXEL, multigrid=True),
-    "steerable": Kind(symmetric, PIXEL, PIXEL, multigrid=False, parts=4),
+    "plain": Kind(convolution, PixelConv, PixelConv, multigrid=True),
+    "steerable": Kind(symmetric, PixelConv, PixelConv, multigrid=False, parts=4),
 }

@@ -1,6 +1,9 @@
 """EquiSym as a model of this project: images in 0..1 -> logits of their size, as CLIPSym's."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +11,7 @@ from torch import nn
 
 from pipeline.model.backbones.catalogue import IMAGENET
 from pipeline.model.base import AUTOCAST, Model
-from pipeline.model.equisym.layers import FOLDED
+from pipeline.model.equisym.layers import FOLDED, PLAIN
 from pipeline.model.equisym.network import Network
 from pipeline.model.equisym.symmetric import SymmetricConv, ordered
 from pipeline.params import EquiSymParams
@@ -33,14 +36,55 @@ class EquiSym(Model):
         return self.mean.device
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [B, 1, S, S] of images, float RGB [B, 3, S, S] in 0..1, letterboxed with black."""
+        """Logits [B, 1, S, S] of images, float RGB [B, 3, S, S] in 0..1, letterboxed with black.
+
+        In training, and with orientations, [B, 2 + orientations, S, S]: behind them the logits of the background and of
+        each orientation.
+        """
         with torch.autocast(images.device.type, AUTOCAST[self.precision], enabled=self.precision != "fp32"):
-            logits, _ = self.network.decoded(self.features(images))
+            logits, theta = self.network.decoded(self.features(images))
+        if self.training and theta is not None:
+            logits = torch.cat([logits, theta], dim=1)
         return F.interpolate(logits.float(), size=images.shape[-2:], mode="bilinear", align_corners=True)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The backbone's features [B, C, h, w] of images [B, 3, S, S] in 0..1."""
         return self.network.backbone((images - self.mean) / self.std)
+
+    def parts(self) -> tuple[list[list[nn.Parameter]], list[nn.Parameter], list[nn.Parameter]]:
+        """As `Model.parts`: the backbone's stages, no text tower, and what follows."""
+        backbone = self.network.backbone
+        stages = [list(stage.parameters()) for stage in backbone.children()]
+        inside = {id(parameter) for parameter in backbone.parameters()}
+        return stages, [], [parameter for parameter in self.network.parameters() if id(parameter) not in inside]
+
+    def layers(self) -> list[tuple[str, Any]]:
+        """The convolutions of a model that learns, each with its normalisation, if it has one, by name."""
+        return [(name, module) for name, module in self.network.named_modules() if hasattr(module, "folded")]
+
+    def train(self, mode: bool = True) -> EquiSym:
+        """Switch the mode; a backbone that does not learn keeps its batch statistics, too."""
+        super().train(mode)
+        self.network.backbone.train(mode and any(p.requires_grad for p in self.network.backbone.parameters()))
+        return self
+
+    @torch.no_grad()
+    def folded(self, shape: EquiSymParams) -> EquiSym:
+        """The same function in the form for use, of plain convolutions. `shape`: of this model, which is one that
+        learns.
+        """
+
+        layers = dict(self.layers())
+        return folded_model(shape, lambda name, _: layers[name].folded())
+
+
+def learning_model(shape: EquiSymParams, precision: Precision) -> EquiSym:
+    """A model that learns, with random weights."""
+    if shape.version == "plain":
+        kind = PLAIN
+    else:
+        from pipeline.model.equisym.steerable import STEERABLE as kind  # here: escnn takes a second
+    return EquiSym(Network(kind, shape.depth, shape.orientations), precision)
 
 
 def folded_model(
