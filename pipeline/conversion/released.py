@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.conversion.pickled import Released, State, read_released
 from pipeline.errors import CheckpointError, brief
 from pipeline.model.backbones import clip
 from pipeline.model.backbones.catalogue import unusable
 from pipeline.model.backbones.hugging_face import as_open_clip, hugging_face_names
 from pipeline.model.checkpoint import ModelRecord
 from pipeline.model.clipsym import CLIPSym, Decoder, from_released
+from pipeline.model.pickled import Released, State, read_released
 from pipeline.params import DecoderParams, Params, load_params
 from pipeline.params.choices import Task, UpsamplerKind
 

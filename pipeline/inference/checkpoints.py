@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from pipeline.conversion.equisym import is_equisym, load_equisym
-from pipeline.conversion.pickled import read_released
 from pipeline.errors import CheckpointError
 from pipeline.model.backbones.catalogue import is_safetensors
 from pipeline.model.backbones.pickles import is_pytorch
 from pipeline.model.base import Model, best_device
 from pipeline.model.checkpoint import ModelRecord, load_model
+from pipeline.model.equisym.released import is_equisym, load_equisym
+from pipeline.model.pickled import read_released
 from pipeline.params.choices import Precision, Task
 
 

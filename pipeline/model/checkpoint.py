@@ -22,7 +22,7 @@ from pipeline.errors import CheckpointError, PackageError, brief
 from pipeline.model.backbones.catalogue import ImageTower, random_image_tower, unusable
 from pipeline.model.base import Model
 from pipeline.model.clipsym import CLIPSym, build_model
-from pipeline.model.equisym.model import folded_model, learning_model
+from pipeline.model.equisym.model import equisym_shape, folded_model, learning_model
 from pipeline.model.header import FORMAT, RECORD, Content, checksum, read_entries, require_checksum
 from pipeline.params import DecoderParams, EquiSymParams, Params, TowerParams
 from pipeline.params.choices import Precision, Task
@@ -86,7 +86,7 @@ class ModelRecord:
         known = params.model_dump(mode="json")
         known["backbones"] = {params.backbone: known["backbones"][params.backbone]}
         towers: TowerParams | EquiSymParams
-        if equisym := params.equisym:
+        if equisym := equisym_shape(params.chosen, params.decoder.upsampler, params.task):
             towers, decoder, kind = equisym, None, "none"
         else:
             towers = TowerParams.model_validate(params.chosen.model_dump(include=set(TowerParams.model_fields)))

@@ -7,7 +7,6 @@ if TYPE_CHECKING:
     from pipeline.params.changes import changed
     from pipeline.params.load import load_params
     from pipeline.params.schema import (
-        ORIENTATIONS,
         BackboneParams,
         DecoderParams,
         EquiSymParams,
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "ORIENTATIONS",
     "BackboneParams",
     "DecoderParams",
     "EquiSymParams",

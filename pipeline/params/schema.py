@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.params.choices import (
@@ -38,7 +38,6 @@ from pipeline.params.values import (
 Depth = Literal[18, 50]
 Orientations = Literal[0, 8, 21]
 RESNETS: dict[str, Depth] = {"resnet18": 18, "resnet50": 50}
-ORIENTATIONS: dict[Task, Orientations] = {"reflection": 8, "rotation": 21}  # besides the background
 
 
 class _Section(BaseModel):
@@ -55,11 +54,12 @@ class TowerParams(_Section):
     blocks: tuple[Count, ...]
     normalisation: Literal["released", "own"]
 
-    @model_validator(mode="after")
-    def _blocks(self) -> "TowerParams":
-        if len(self.blocks) != (0 if self.family == "equisym" else 3):
-            raise PydanticCustomError("blocks", "blocks should be three numbers, and none for the family equisym")
-        return self
+    @field_validator("blocks")
+    @classmethod
+    def _three(cls, blocks: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if len(blocks) != (0 if info.data.get("family") == "equisym" else 3):
+            raise PydanticCustomError("blocks", "Input should be three numbers, or none for the family equisym")
+        return blocks
 
 
 class EquiSymParams(_Section):
@@ -248,18 +248,3 @@ class Params(_Section):
     def chosen(self) -> BackboneParams:
         """The catalogue entry that `backbone` names."""
         return self.backbones[self.backbone]
-
-    @property
-    def equisym(self) -> EquiSymParams | None:
-        """The EquiSym that `backbone` names; None where it names the towers of a CLIPSym.
-
-        Of the decoder's parameters one counts: the upsampler says whether all layers are equivariant, or plain; the
-        plain version has no orientations, as released.
-        """
-        entry, plain = self.chosen, self.decoder.upsampler == "plain"
-        if entry.family != "equisym":
-            return None
-        return EquiSymParams(
-            family="equisym", version="plain" if plain else "steerable", depth=RESNETS[entry.model],
-            orientations=0 if plain else ORIENTATIONS[self.task], input_size=entry.input_size,
-        )  # fmt: skip

@@ -18,6 +18,7 @@ from pipeline.data.packed.split import PackedSplit, TargetSplit
 from pipeline.errors import DataError, Interrupted, TrainingError
 from pipeline.model.base import Model
 from pipeline.model.checkpoint import ModelRecord, load_model, load_record
+from pipeline.model.equisym.model import equisym_shape
 from pipeline.monitoring.monitor import Progress, open_monitor
 from pipeline.params import Params
 from pipeline.params.project import project
@@ -58,7 +59,8 @@ def train(
     if recipe.overfit:
         training = first_batches(training, params)
         validation = [TargetSplit(split.path, split.task, split.chosen) for split in training]
-    oriented = params.equisym is not None and params.equisym.orientations > 0
+    shape = equisym_shape(params.chosen, params.decoder.upsampler, params.task)
+    oriented = shape is not None and shape.orientations > 0
     dataset = TrainingSet(training, params.seed, None if recipe.overfit else recipe.augmentation, oriented)
     rounds = ceil(OVERFIT_STEPS / recipe.overfit) if recipe.overfit else 1
     alpha = balanced_alpha(dataset) if recipe.alpha == "balanced" else recipe.alpha

@@ -8,11 +8,11 @@ import torch
 from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipeline.conversion import equisym
 from pipeline.model.backbones.catalogue import pretrained
 from pipeline.model.base import Model
 from pipeline.model.clipsym import build_model
-from pipeline.model.equisym.model import EquiSym, learning_model
+from pipeline.model.equisym.model import EquiSym, equisym_shape, learning_model
+from pipeline.model.equisym.released import start_from as begin_equisym
 from pipeline.model.header import SHIPPED
 from pipeline.model.initial import start_from
 from pipeline.model.prompts import chosen
@@ -26,8 +26,8 @@ def new_model(params: Params) -> tuple[Model, list[str]]:
     package, or with those of `train.initial`.
     """
     torch.manual_seed(params.seed)
-    if params.equisym:
-        return new_equisym(params, params.equisym), []
+    if shape := equisym_shape(params.chosen, params.decoder.upsampler, params.task):
+        return new_equisym(params, shape), []
     prompts = chosen(params.prompts, params.seed)
     backbone = pretrained(params.chosen)
     embeddings = backbone.embed(prompts)  # drawn before the image tower, where they are random
@@ -48,7 +48,7 @@ def new_equisym(params: Params, shape: EquiSymParams) -> EquiSym:
     """An EquiSym with random weights, or those of `train.initial`."""
     model = learning_model(shape, params.train.precision)
     if params.train.initial:
-        equisym.start_from(model, located(params.train.initial), shape, params.task)
+        begin_equisym(model, located(params.train.initial), shape, params.task)
     if params.train.image_tower == "frozen":
         model.network.backbone.requires_grad_(False)
     return model

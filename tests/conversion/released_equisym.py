@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.conversion.equisym import load_equisym, released_names
-from pipeline.conversion.pickled import read_released
 from pipeline.model.equisym.model import folded_model
+from pipeline.model.equisym.released import load_equisym, released_names
 from pipeline.model.equisym.symmetric import SymmetricConv, ordered
+from pipeline.model.pickled import read_released
 from pipeline.params import EquiSymParams
 
 EVERYTHING = {"epoch": 95, "max_f1": np.float64(0.6), "optimizer": {"state": {}, "param_groups": [{"lr": 1e-3}]}}

@@ -108,7 +108,7 @@ def test_frozen():
         ("evaluate.sdrw_validation", "test", ["held_out", "released", "test"]),
         ("backbones.tiny.family", "timm", ["lite", "open_clip", "timm"]),
         ("backbones.tiny.normalisation", "imagenet", ["released", "own", "imagenet"]),
-        ("backbones.tiny.blocks", [1, 2], ["at least 3", "[1, 2]"]),
+        ("backbones.tiny.blocks", [1, 2], ["three numbers", "[1, 2]"]),
         ("backbones.tiny.tower_lr", 0, ["greater than 0", "0"]),
         # types
         ("seed", "zero", ["integer", "'zero'"]),

@@ -14,8 +14,25 @@ from pipeline.model.base import AUTOCAST, Model
 from pipeline.model.equisym.layers import FOLDED, PLAIN
 from pipeline.model.equisym.network import Network
 from pipeline.model.equisym.symmetric import SymmetricConv, ordered
-from pipeline.params import EquiSymParams
-from pipeline.params.choices import Precision
+from pipeline.params import BackboneParams, EquiSymParams
+from pipeline.params.choices import Precision, Task, UpsamplerKind
+from pipeline.params.schema import RESNETS, Orientations
+
+ORIENTATIONS: dict[Task, Orientations] = {"reflection": 8, "rotation": 21}  # besides the background
+
+
+def equisym_shape(entry: BackboneParams, upsampler: UpsamplerKind, task: Task) -> EquiSymParams | None:
+    """The EquiSym that an entry of the catalogue is; None for the towers of a CLIPSym.
+
+    Equivariant in all layers, or plain, as the upsampler is to be; the plain version has no orientations, as released.
+    """
+    if entry.family != "equisym":
+        return None
+    plain = upsampler == "plain"
+    return EquiSymParams(
+        family="equisym", version="plain" if plain else "steerable", depth=RESNETS[entry.model],
+        orientations=0 if plain else ORIENTATIONS[task], input_size=entry.input_size,
+    )  # fmt: skip
 
 
 class EquiSym(Model):

@@ -13,13 +13,13 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from pipeline.conversion.pickled import Released, State, read_released
 from pipeline.errors import CheckpointError
 from pipeline.model.backbones.catalogue import is_safetensors
 from pipeline.model.checkpoint import ModelRecord, load_model
 from pipeline.model.equisym.layers import Norm, folded
-from pipeline.model.equisym.model import EquiSym, folded_model
-from pipeline.params import ORIENTATIONS, EquiSymParams, TowerParams
+from pipeline.model.equisym.model import ORIENTATIONS, EquiSym, folded_model
+from pipeline.model.pickled import Released, State, read_released
+from pipeline.params import EquiSymParams, TowerParams
 from pipeline.params.choices import Task
 
 MARK = "aspp.aspp4.atrous_conv."  # in all of them; what stands before it stands before every name
