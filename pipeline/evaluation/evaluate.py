@@ -2,7 +2,7 @@
 curve, and overlays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.packed.split import PackedSplit
-from pipeline.detection.axes import find_axes, find_centres
+from pipeline.detection.axes import DetectedCentre, find_axes, find_centres
 from pipeline.detection.folds import with_folds
 from pipeline.figures.pictures import overlay
 from pipeline.model.base import Model
 from pipeline.params.choices import Task
 from pipeline.processes import ALL, Shard
-from pipeline.scoring.detections import DetectionScores, found_scores
+from pipeline.scoring.detections import DetectionScores, ImageScores, found_scores
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.scoring.heat_maps import heat_maps
-from pipeline.scoring.matching import Found
 from pipeline.scoring.sets import KINDS
 
 
@@ -108,14 +107,21 @@ def evaluate(model: Model, splits: Sequence[PackedSplit], batch: int, shard: Sha
     for split in splits:
         for number, heat_map in heat_maps(model, split, batch, split.dataset, shard):
             each[first + number] = count(heat_map, split.mask(number))
-            found: Found = (
-                find_axes(heat_map)
-                if split.task == "reflection"
-                else with_folds(split.native_image(number), find_centres(heat_map))
-            )
-            detections[first + number] = found_scores(found, split.annotation(number), split.task, *heat_map.shape)
+            detections[first + number] = _detection_scores(heat_map, split, number)
         first += len(split)
     return Evaluation(each, DetectionScores(detections))
+
+
+def _detection_scores(heat_map: np.ndarray, split: PackedSplit, number: int) -> ImageScores:
+    """The scores of what is found in the heat map of an image, with folds where it is for them."""
+    marks = split.annotation(number)
+    if split.task == "reflection":
+        return found_scores(find_axes(heat_map), marks, split.task, *heat_map.shape)
+    image = split.native_image(number)
+    scores = found_scores(with_folds(image, find_centres(heat_map)), marks, split.task, *heat_map.shape)
+    seen = with_folds(image, [DetectedCentre(centre.x, centre.y, 1.0) for centre in marks.centres])
+    told = [(centre.fold, one.fold) for centre, one in zip(marks.centres, seen, strict=True)]
+    return replace(scores, told_at_marks=told)
 
 
 def gallery(model: Model, splits: Sequence[PackedSplit], batch: int, shown: dict[int, float]) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from pipeline.params import Params
 from pipeline.reporting.presets import preset_table, readable
 from pipeline.reporting.published import CLIPSYM, PLAIN, PUBLISHED, SAP, TURNED
 from pipeline.reporting.scoreboard import scoreboard
-from pipeline.reporting.tables import UNTRAINED, detection_table, main_table, robustness_table
+from pipeline.reporting.tables import UNTRAINED, detection_table, fold_table, folds_right, main_table, robustness_table
 from pipeline.scoring.sets import KINDS, TRAINED
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def write_report(
         f"## Found {kind} by test set, in per cent",
         to_markdown(found) if len(found) else f"No {kind} are marked.",
         DETECTION_NOTE,
+        *_folds(summaries),
         "## Prompts",
         "\n".join(f"- {prompt}" for prompt in record.prompts) or "none",
         "## Ablation on DENDI, in per cent",
@@ -117,12 +118,23 @@ def write_report(
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
 
 
+def _folds(summaries: dict[str, dict[str, dict]]) -> list[str]:
+    """What is said of folds, where any were told."""
+    table = fold_table(summaries)
+    return ["## Folds told, by the marked fold", to_markdown(table), folds_right(summaries)] if len(table) else []
+
+
 def _model(params: Params, record: "ModelRecord") -> str:
+    name = f"Backbone `{params.backbone}` at {params.chosen.input_size} px"
+    if record.decoder is None:
+        said = f"{name}: EquiSym, {record.towers!r}. "
+    else:
+        said = (
+            f"{name}, prompts `{params.prompts.kind}` ({len(record.prompts)}), {params.decoder.upsampler} upsampler "
+            f"({params.decoder.group}), decoder width {params.decoder.width}, from a `{params.train.start}` start. "
+        )
     return (
-        f"Backbone `{params.backbone}` at {params.chosen.input_size} px, prompts `{params.prompts.kind}` "
-        f"({len(record.prompts)}), {params.decoder.upsampler} upsampler ({params.decoder.group}), decoder width "
-        f"{params.decoder.width}, from a `{params.train.start}` start. "
-        f"Best epoch {record.epoch} of {params.train.epochs}, validation F1 "
+        f"{said}Best epoch {record.epoch} of {params.train.epochs}, validation F1 "
         f"{100 * record.validation_f1:.1f} (mean over data sets)."
     )
 

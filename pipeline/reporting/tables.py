@@ -6,6 +6,8 @@ from pipeline.reporting.published import published
 from pipeline.scoring.sets import CENTRE, CLASSICAL, PACKAGED, RANDOM, TRAINED
 
 UNTRAINED = CLASSICAL, CENTRE, RANDOM
+DOUBT = "in doubt"  # as pipeline.scoring.folds calls it
+PLACES = {"found": "that were found", "at marks": "looked at where they are marked"}
 DETECTION_HEADINGS = {"max F": "max_f1", "F at detection threshold": "f1", "top-1": "top1"}
 
 
@@ -55,13 +57,44 @@ def detection_table(
             for model, scores in models.items():
                 found = scores[kind]
                 row = {"test set": test_set, "marked": found["marked"], "model": model}
-                rows.append(row | _areas(found["sap"]) | _shares(found))
+                folds = {f"{heading} with fold": area for heading, area in _areas(found.get("fold_sap", {})).items()}
+                rows.append(row | _areas(found["sap"]) | _shares(found) | folds)
     return pd.DataFrame(rows)
+
+
+def fold_table(summaries: dict[str, dict[str, dict]]) -> pd.DataFrame:
+    """Rows for each test set and marked fold: how often each fold was told of the centres that the trained model found,
+    and where they are marked; from the same summaries.
+    """
+    rows = [
+        {"test set": test_set, "looked at": where, "fold": int(fold), "centres": sum(told.values()), **told}
+        for test_set, by_task in summaries.items()
+        for summary in by_task.values()
+        for where, found in summary.get("centres", {}).get("folds", {}).items()
+        for fold, told in found["told"].items()
+    ]
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows)
+    order = sorted(set(table) - {*list(table)[:4], DOUBT}, key=int)
+    return table.reindex(columns=[*list(table)[:4], *order, DOUBT]).fillna({name: 0 for name in [*order, DOUBT]})
+
+
+def folds_right(summaries: dict[str, dict[str, dict]]) -> str:
+    """In words: the share of centres whose fold was told."""
+    said = [
+        f"{test_set} {100 * found['right']:.1f} % of the {found['centres']} {PLACES[where]}"
+        for test_set, by_task in summaries.items()
+        for summary in by_task.values()
+        for where, found in summary.get("centres", {}).get("folds", {}).items()
+        if found["centres"]
+    ]
+    return f"Told right: {'; '.join(said)}."
 
 
 def _areas(sap: dict[str, dict[str, float] | None]) -> dict[str, float]:
     """sAP in per cent, in both orders, at each threshold."""
-    orders = {"sAP@{}": sap["released"], "by score @{}": sap["by_score"]}
+    orders = {"sAP@{}": sap.get("released"), "by score @{}": sap.get("by_score")}
     return {
         heading.format(limit): 100 * area
         for heading, by_limit in orders.items()

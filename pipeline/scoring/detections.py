@@ -5,7 +5,8 @@ docs/evaluation.md says what each score means. Coordinates: x right, y down, pix
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from pipeline.detection.axes import DetectedAxis, DetectedCentre, find_axes, fin
 from pipeline.geometry import Letterbox
 from pipeline.params.choices import Task
 from pipeline.scoring.average_precision import LIMITS, SIDE, Ranked, average_precisions, axes_ranked, centres_ranked
+from pipeline.scoring.folds import Told, confusion, told_of_found
 from pipeline.scoring.matching import Found, Matches, ground_truth, level_counts, matches
 
 ORDERS = "released", "by_score"  # in which the predictions of an image are gone through for sAP
@@ -28,13 +30,16 @@ class ImageScores:
     """Of one image: what is right by the competition's rule, and for sAP, in each of ORDERS.
 
     `folds`: likewise where the fold of a centre must be the marked one, too; `tells_folds`: whether any found centre
-    has one. None: the image does not count.
+    has one. None: the image does not count. `told`: of the marked centres that were found, the folds; `told_at_marks`:
+    of all, looked at where they are marked.
     """
 
     matches: Matches
     sap: tuple[Ranked | None, ...]
     folds: tuple[Ranked | None, ...] = ()
     tells_folds: bool = False
+    told: Sequence[Told] = ()
+    told_at_marks: Sequence[Told] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class DetectionScores:
 
         `threshold`: the score from which the model reports an axis or centre, for `f1`; None: no `f1`. `sap` and
         `fold_sap` hold each of ORDERS, and in it each of LIMITS; there is a `fold_sap` only where the fold of any
-        centre was told.
+        centre was told, and then `folds`, with the `confusion` of those found and, where it is known, of those looked
+        at where they are marked.
         """
         some = [self.each[number] for number in sorted(self.each)]
         counts = level_counts(image.matches for image in some)
@@ -70,6 +76,8 @@ class DetectionScores:
         }
         if any(image.tells_folds for image in some):
             summary["fold_sap"] = _by_order([image.folds for image in some])
+            places = {"found": [image.told for image in some], "at marks": [image.told_at_marks for image in some]}
+            summary["folds"] = {place: confusion(chain(*told)) for place, told in places.items() if any(told)}
         return summary
 
 
@@ -107,6 +115,7 @@ def image_scores(found: Found, annotation: Annotation, task: Task, height: int, 
         tuple(centres_ranked(places[o], matched.scores[o], truth) for o in orders),
         tuple(centres_ranked(places[o], matched.scores[o], truth, (told[o], marked)) for o in orders),
         bool((told != NO_FOLD).any()),
+        told_of_found(cast(Sequence[DetectedCentre], found), annotation.centres, matched),
     )
 
 

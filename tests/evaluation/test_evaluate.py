@@ -66,8 +66,10 @@ def test_without_ground_truth_there_is_no_f1(tmp_path):
 
 def test_rotation_is_scored_at_centres(tmp_path):
     split = packed(tmp_path, "rotation", [Annotation(centres=(RotationCentre(48, 36, 4),))])
-    summary = evaluate(RedFinder(), [split], batch=2).summary(0.5)
+    found = evaluate(RedFinder(), [split], batch=2)
+    summary = found.summary(0.5)
     assert 0 < summary["precision"] < 0.3 and summary["recall"] == 1
+    assert found.detections.each[0].told_at_marks == [(4, 2)]  # a line through it is the same after half a turn
 
 
 def test_the_gallery_goes_from_the_best_image_to_the_worst(tmp_path):

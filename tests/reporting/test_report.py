@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.params import load_params
 from pipeline.reporting.report import against_baselines, write_report
-from pipeline.reporting.tables import detection_table, main_table, robustness_table
+from pipeline.reporting.tables import detection_table, fold_table, folds_right, main_table, robustness_table
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 SUMMARY = {
@@ -126,7 +126,7 @@ def report(request, tmp_path):
         (tmp_path / "evaluation/dendi" / name).write_text(name)
     write_report(
         PARAMS.model_copy(update={"data": request.param}),
-        SimpleNamespace(prompts=["cat dog", "jar pan"], epoch=4, validation_f1=0.333),
+        SimpleNamespace(decoder="any", prompts=["cat dog", "jar pan"], epoch=4, validation_f1=0.333),
         {"dendi": {"reflection": SUMMARY}, "own": {"reflection": {"images": 0, "max_f1": None}}},
         BESIDE,
         {"rotation": TURNED},
@@ -210,3 +210,15 @@ def test_pictures_and_csv(report):
         line.startswith("EquiSym & real & 61.7 & 48.2") for line in lines
     )
     assert pd.read_csv(folder / "published.csv").set_index("method").at["CLIPSym", "dendi rotation"] == 25.1
+
+
+def test_folds():
+    found = {"centres": 3, "right": 2 / 3, "told": {"0": {"0": 1}, "10": {"in doubt": 1, "8": 1}}}
+    summaries = {
+        "dendi": {"rotation": {"centres": {"folds": {"found": found, "at marks": {"centres": 0, "told": {}}}}}}
+    }
+    table = fold_table(summaries | {"photos": {"rotation": {"centres": {}}}})
+    assert list(table) == ["test set", "looked at", "fold", "centres", "0", "8", "in doubt"]
+    assert table.to_numpy().tolist() == [["dendi", "found", 0, 1, 1, 0, 0], ["dendi", "found", 10, 2, 0, 1, 1]]
+    assert folds_right(summaries) == "Told right: dendi 66.7 % of the 3 that were found."
+    assert fold_table({"dendi": {"reflection": SUMMARY}}).empty

@@ -83,7 +83,8 @@ def test_centres_and_folds():
     assert summary["sap"]["released"] == {"5": 0.5, "10": 1, "15": 1}
     assert summary["fold_sap"]["by_score"] == {"5": 0.5, "10": 0.5, "15": 0.5}
     assert summary["max_f1"] == 1  # 2.5 % of 400 pixels are 10
-    assert "fold_sap" not in centres_summary([DetectedCentre(104.9, 150, 0.9)])
+    assert summary["folds"]["found"]["centres"] == 2 and "at marks" not in summary["folds"]
+    assert not {"fold_sap", "folds"} & set(centres_summary([DetectedCentre(104.9, 150, 0.9)]))
 
 
 @pytest.mark.parametrize("fold, marked", [(0, 1), (1, 1), (2, 1), (6, 1), (7, None), (8, 1), (9, None), (12, None)])
