@@ -181,8 +181,10 @@ def test_nothing_to_train_on_or_to_validate_with(data, tmp_path, missing):
         assert not (tmp_path / "run").exists()  # before any work
 
 
-def test_trains_in_bf16(data, tmp_path):
+def test_trains_in_bf16(data, tmp_path, caplog):
     record = train(params(precision="bf16"), *data, tmp_path)
+    warned = "train.precision: bf16" in caplog.text and "reproducible: machine" in caplog.text
+    assert warned == (PARAMS.reproducible == "anywhere" and not torch.cuda.is_available())
     model, loaded = load_model(tmp_path / "model.safetensors")
     assert loaded == record and model.precision == "bf16"
     assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.float32}
