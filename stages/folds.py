@@ -16,7 +16,7 @@ from sklearn.neural_network import MLPClassifier
 from pipeline.annotations import Sample
 from pipeline.data.formats.labelme import own
 from pipeline.data.reading.images import read_photograph
-from pipeline.data.synthesis.discs import View, discs, framed, seen
+from pipeline.data.synthesis.discs import discs, framed, seen
 from pipeline.detection.folds import FOLDS, WEIGHTS, probabilities, ring_powers
 from pipeline.errors import DataError
 from pipeline.runtime.files import atomic_file
@@ -95,8 +95,8 @@ def _off(rng: Generator, sample: Sample, others: list[Path]) -> list[Example]:
 
 
 def _discs(rng: Generator, sample: Sample, others: list[Path]) -> list[Example]:
-    view: View = discs(rng, _another(rng, others), [_another(rng, others) for _ in range(4)])
-    return [(ring_powers(*seen(rng, *view)), 0)]
+    image, ((x, y, _), *_) = discs(rng, _another(rng, others), [_another(rng, others) for _ in range(4)])
+    return [(ring_powers(*seen(rng, image, x, y)), 0)]
 
 
 def _another(rng: Generator, paths: list[Path]) -> np.ndarray:

@@ -24,6 +24,7 @@ from pipeline.training.orientation import orientation_map
 
 TILT = 15.0  # degrees to either side, on top of a multiple of 90
 TURN_SHARE = 0.5  # of the views, for a random multiple of 90 degrees and for a tilt, each on its own, as released
+ANY_SHARE = 0.5  # of the views, for any angle
 JITTER = 0.2  # brightness, contrast, saturation and hue
 JITTER_SHARE = 0.5
 BITS = 10  # OpenCV computes places in 1024ths of a pixel
@@ -126,7 +127,7 @@ def augment(
     """Turn an image [3, S, S] and its unscaled target [S, S] alike, black where nothing is; jitter the colours.
 
     `released`: the target is turned by nearest neighbour and scaled after, so that it keeps its full height. `turned`,
-    `tilted`: it is scaled before, then turned like the image, both in one resampling. Returns the image, float32
+    `tilted`, `any`: it is scaled before, then turned like the image, both in one resampling. Returns the image, float32
     [3, S, S], and the scaled target, float32 [1, S, S], both in 0..1.
     """
     quarters, tilt = drawn_turn(generator, augmentation)
@@ -145,11 +146,13 @@ def augment(
 
 
 def drawn_turn(generator: np.random.Generator, augmentation: Augmentation) -> tuple[int, float]:
-    """By how many quarter turns, 0 to 3, and by how many degrees more, at most 15 to either side.
+    """By how many quarter turns, 0 to 3, and by how many degrees more, at most 15 to either side, or 45.
 
     `released`: each with probability 1/2, the quarter turns may be none all the same; `turned`: both; `tilted`: the
-    degrees alone.
+    degrees alone; `any`: half of the views by any angle, the others as `tilted`.
     """
+    if augmentation == "any" and generator.random() < ANY_SHARE:
+        return int(generator.integers(4)), generator.uniform(-45, 45)
     if augmentation == "released":
         quarters = generator.integers(4) if generator.random() < TURN_SHARE else 0
         return int(quarters), generator.uniform(-TILT, TILT) if generator.random() < TURN_SHARE else 0.0

@@ -218,6 +218,18 @@ def test_a_centre_between_pixels_that_are_equally_high_is_one(x, y):
     assert math.dist((centre.x, centre.y), (x, y)) < 0.5
 
 
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (319, 120), (100, 239), (-3, 60)])
+def test_what_only_rises_towards_an_edge_is_no_centre(x, y):
+    found = find_centres(blobs((x, y, 0.9), (200, 100, 0.4), shape=(240, 320)))
+    assert [(round(centre.x), round(centre.y)) for centre in found] == [(200, 100)]
+
+
+@pytest.mark.parametrize(("x", "y"), [(6, 6), (313, 120), (100, 233)])
+def test_a_centre_near_an_edge_is_found(x, y):
+    (centre,) = find_centres(blobs((x, y, 0.9), shape=(240, 320)))
+    assert math.dist((centre.x, centre.y), (x, y)) < 2
+
+
 def test_a_level_map_has_no_two_centres_near_each_other():
     places = [(centre.x, centre.y) for centre in find_centres(np.full((240, 320), 0.7))]
     assert 1 <= len(places) <= 10

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.data.synthesis.backdrops import Backdrops, Place, Size, backdrop, covered
+from pipeline.data.synthesis.discs import discs
 from pipeline.data.synthesis.outlines import Outline, random_outline, random_profile
 from pipeline.data.synthesis.painting import Paint, Photographs
 from pipeline.data.synthesis.symmetries import MIRROR, NONE, Symmetry
@@ -25,6 +26,8 @@ from pipeline.data.synthesis.symmetries import MIRROR, NONE, Symmetry
 LONGEST_PHOTOGRAPH = 640  # pixels; larger ones are shrunk, so that crops hold whole things
 QUALITY = 92  # of the JPEG files that composites are kept in
 TRIES = 60  # draws of a place before a smaller object is taken
+CONTENTS = 4  # photographs that lend pictures to the round things of an image
+ASLANT = 0.3  # share of images of round things that are seen from the side
 WHOLE = 0.75, 1.0  # shorter side of a backdrop without objects, as a share of its photograph's
 
 
@@ -50,6 +53,7 @@ class Recipe:
     clutter: tuple[int, ...] = (0,)  # asymmetric things that lie over the objects
     styles: float = 0.0  # share of images as grey, posterised or painted pictures
     bare: float = 0.0  # share of images that are a backdrop, nearly whole, and hold no object
+    round: float = 0.0  # share of images that hold round things with pictures inside, as coins and plates, and no other
 
 
 def source(image: Image.Image) -> np.ndarray:
@@ -73,6 +77,8 @@ def compose(
     elif _happens(rng, recipe.bare):
         canvas, axes = backdrop(rng, backdrops, size, WHOLE)
         annotation = Annotation(axes)
+    elif _happens(rng, recipe.round):
+        canvas, annotation = _round_things(rng, photographs, backdrops, size, recipe)
     else:
         canvas, axes = backdrop(rng, backdrops, size, recipe.backdrop)
         symmetries = [MIRROR] * int(rng.choice(recipe.mirrors))
@@ -220,6 +226,24 @@ def _scene(
     before, after = max(t for t in crossings if t < 0), min(t for t in crossings if t > 0)
     axis = ReflectionAxis(*map(float, (x + before * dx, y + before * dy, x + after * dx, y + after * dy)))
     return canvas, Annotation(axes=(axis,))
+
+
+def _round_things(
+    rng: Generator, photographs: Photographs, backdrops: Backdrops, size: Size, recipe: Recipe
+) -> tuple[np.ndarray, Annotation]:
+    """Discs with pictures inside, at times seen aslant; marked are those whose middle is half a radius from the edge."""
+    height, width = size
+    tall = round(height / (rng.uniform(0.6, 1) if rng.random() < ASLANT else 1))
+    ground = backdrop(rng, backdrops, (tall, width), recipe.backdrop)[0]
+    contents = [photographs[rng.integers(len(photographs))] for _ in range(CONTENTS)]
+    image, places = discs(
+        rng, (ground * 255).astype(np.uint8), [np.broadcast_to(c, (*c.shape[:2], 3)) for c in contents]
+    )
+    canvas = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX), np.float32) / 255
+    inside = [(x, y, r) for x, y, r in places if abs(2 * x - width) < width - r and abs(2 * y - tall) < tall - r]
+    return canvas, Annotation(
+        centres=tuple(RotationCentre(x, (y + 0.5) * height / tall - 0.5, 0) for x, y, _ in inside)
+    )
 
 
 def _weather(rng: Generator, canvas: np.ndarray) -> np.ndarray:

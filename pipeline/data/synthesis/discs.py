@@ -1,4 +1,4 @@
-"""Views of composites for the training of the folds: around a known centre, and discs, whose fold is 0.
+"""Round things with a picture inside, whose fold is 0, and views of composites for the training of the folds.
 
 Coordinates: x right, y down, pixels, pixel centres at integers.
 """
@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from pipeline.annotations import Point
 
 View = tuple[np.ndarray, float, float]  # uint8 [height, width, 3], and x and y of a place in it
+Disc = tuple[float, float, float]  # x, y, radius
 SMALLEST, LARGEST = 0.03, 0.3  # radii of discs, of the longer side
 BESIDE = 0.007  # of the longer side: the deviation of places from the centre, as a detector's are
 
@@ -31,9 +32,9 @@ def seen(rng: Generator, image: np.ndarray, x: float, y: float) -> View:
     return np.clip(lit, 0, 255).astype(np.uint8), float(x), float(y)
 
 
-def discs(rng: Generator, ground: np.ndarray, contents: list[np.ndarray]) -> View:
-    """Discs of about one size over a ground that may be plain, each with a picture of its own inside; the place is the
-    middle of the first, which lies whole in the image for the most part."""
+def discs(rng: Generator, ground: np.ndarray, contents: list[np.ndarray]) -> tuple[np.ndarray, list[Disc]]:
+    """Discs of about one size over a ground that may be plain, each with a picture of its own inside, uint8 [height,
+    width, 3], and where they lie; the first is whole in the image for the most part."""
     sides = np.array(ground.shape[1::-1])
     radius = sides.max() * np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
     canvas = ground.astype(np.float32)
@@ -43,10 +44,13 @@ def discs(rng: Generator, ground: np.ndarray, contents: list[np.ndarray]) -> Vie
     first = rng.uniform(margin, sides - margin)
     shifts = _lattice(rng, radius) if rng.random() < 0.5 else _scattered(rng, radius)
     shade, contrast, light = rng.normal(0, 35, 3), rng.uniform(0.05, 1), rng.uniform(0, 2 * np.pi)
+    places: list[Disc] = []
     for shift in (np.zeros(2), *shifts):
         content = contents[rng.integers(len(contents))]
-        _disc(rng, canvas, content, first + shift, radius * rng.uniform(0.95, 1.05), shade, contrast, light)
-    return np.clip(canvas, 0, 255).astype(np.uint8), float(first[0]), float(first[1])
+        (x, y), own = first + shift, float(radius * rng.uniform(0.95, 1.05))
+        _disc(rng, canvas, content, first + shift, own, shade, contrast, light)
+        places.append((float(x), float(y), own))
+    return np.clip(canvas, 0, 255).astype(np.uint8), places
 
 
 def framed(rng: Generator, image: np.ndarray, x: float, y: float, ground: np.ndarray) -> View:

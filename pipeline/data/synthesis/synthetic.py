@@ -42,7 +42,7 @@ RECIPES: dict[Task, Recipe] = {
         profiles=0.45, silhouettes=0.35, aligned=0.6, feathered=0.25, bend=0.25, clutter=(0, 0, 1, 2, 3), styles=0.25,
     ),
     "rotation": Recipe(
-        mirrors=(0, 0, 1), rotations=(0, 1, 1, 1, 1, 2, 2, 3), dihedral=0.5, continuous=0.25,
+        mirrors=(0, 0, 1), rotations=(0, 1, 1, 1, 1, 2, 2, 3), dihedral=0.5, continuous=0.25, round=0.3,
         upright=0.75, extent=(0.2, 0.98), backdrop=(0.3, 0.75),
         profiles=0.5, aligned=0.6, bend=0.1, clutter=(0, 0, 1, 2), styles=0.25,
     ),

@@ -116,3 +116,27 @@ def test_the_generator_alone_decides(photographs):
     other, other_marks = draw(photographs, MIRRORS, 6, disturb=True)
     assert np.array_equal(first, again) and marks == same_marks
     assert not np.array_equal(first, other) and marks != other_marks
+
+
+ROUND = Recipe(round=1.0, rotations=(1,))
+
+
+def test_round_things_are_marked_in_their_middle():
+    """White discs on black, without clutter: the marks are the middles of what is bright, within the image."""
+    black, white = np.zeros((200, 240, 3), np.uint8), np.full((200, 240, 3), 255, np.uint8)
+    marked = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        image, marks = compose(rng, [white], Backdrops([black]), SIZE, ROUND, disturb=False)
+        assert image.shape == (*SIZE, 3) and not marks.axes and not marks.discs
+        for centre in marks.centres:
+            assert centre.fold == 0 and 0 < centre.x < SIZE[1] - 1 and 0 < centre.y < SIZE[0] - 1
+            assert image[round(centre.y), round(centre.x)].mean() > 90
+        marked += len(marks.centres)
+    assert marked > 60
+
+
+def test_grey_photographs_serve_as_round_things():
+    grey = np.random.default_rng(0).integers(0, 256, (100, 120, 1), np.uint8)
+    image, marks = compose(np.random.default_rng(1), [grey], Backdrops([grey]), SIZE, ROUND)
+    assert image.dtype == np.uint8 and image.shape == (*SIZE, 3)

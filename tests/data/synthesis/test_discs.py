@@ -11,10 +11,20 @@ GROUND = np.full((60, 80, 3), 50, np.uint8)
 def test_the_place_is_the_middle_of_a_disc():
     """White discs on black: alike all around."""
     for number in range(20):
-        image, x, y = discs(np.random.default_rng(number), 0 * GROUND, [GROUND * 5])
+        image, ((x, y, _), *_) = discs(np.random.default_rng(number), 0 * GROUND, [GROUND * 5])
         assert image.shape == (60, 80, 3) and image.dtype == np.uint8
         assert -0.5 <= x <= 79.5 and -0.5 <= y <= 59.5
         assert image[round(y), round(x)].mean() > 100
+
+
+def test_all_places_are_told():
+    """Beyond the shadows of the discs that were told the ground is as it was."""
+    for number in range(20):
+        plain = np.full((120, 160, 3), 50, np.uint8)
+        image, places = discs(np.random.default_rng(number), plain, [plain * 5])
+        y, x = np.indices(image.shape[:2])
+        outside = np.all([np.hypot(x - a, y - b) > 1.2 * r + 8 for a, b, r in places], axis=0)
+        assert (image[outside] == 50).all()
 
 
 def test_a_frame_keeps_what_is_around_the_centre():
