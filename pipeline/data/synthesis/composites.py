@@ -231,7 +231,7 @@ def _scene(
 def _round_things(
     rng: Generator, photographs: Photographs, backdrops: Backdrops, size: Size, recipe: Recipe
 ) -> tuple[np.ndarray, Annotation]:
-    """Discs with pictures inside, at times seen aslant; marked are those whose middle is half a radius from the edge."""
+    """Discs with pictures inside, at times seen aslant; marked where the middle is half a radius from the edge."""
     height, width = size
     tall = round(height / (rng.uniform(0.6, 1) if rng.random() < ASLANT else 1))
     ground = backdrop(rng, backdrops, (tall, width), recipe.backdrop)[0]
