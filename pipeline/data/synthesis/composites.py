@@ -235,7 +235,7 @@ def _round_things(
     height, width = size
     tall = round(height / (rng.uniform(0.6, 1) if rng.random() < ASLANT else 1))
     ground = backdrop(rng, backdrops, (tall, width), recipe.backdrop)[0]
-    contents = [photographs[rng.integers(len(photographs))] for _ in range(CONTENTS)]
+    contents = [photographs[int(rng.integers(len(photographs)))] for _ in range(CONTENTS)]
     image, places = discs(
         rng, (ground * 255).astype(np.uint8), [np.broadcast_to(c, (*c.shape[:2], 3)) for c in contents]
     )
