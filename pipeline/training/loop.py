@@ -71,8 +71,8 @@ def train(
     fabric, checkpoint = start(recipe.precision), Checkpoint(key)
     if fabric.device.type == "cpu" and recipe.precision != "fp32" and params.reproducible == "anywhere":
         logger.warning(
-            "train.precision: %s takes many times as long as fp32 where reproducible: anywhere forbids the processor's own "
-            "instructions for it; set reproducible: machine",
+            "train.precision: %s takes many times as long as fp32, as reproducible: anywhere forbids the instructions "
+            "for it; set reproducible: machine",
             recipe.precision,
         )
     first, shard = fabric.is_global_zero, Shard(fabric.global_rank, fabric.world_size, recipe.accumulate)
