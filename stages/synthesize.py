@@ -9,14 +9,15 @@ from pathlib import Path
 from pipeline.data.formats.labelme import own
 from pipeline.data.packed.split import SUFFIX
 from pipeline.data.preparation.prepare import pack
-from pipeline.data.synthesis.synthetic import generate, read_axes, read_photographs
+from pipeline.data.synthesis.synthetic import BARE, generate, read_axes, read_photographs
 from pipeline.params import load_params
 from pipeline.params.project import located
 from pipeline.runtime.files import atomic_folder
 from stages.command import run_stage
 
 SPLITS = "train", "val"
-VALIDATION_IMAGES = 200
+VALIDATION_IMAGES = 400
+VALIDATION_BARE = 0.5  # of them whole photographs, in which nothing counts: by them thresholds know false alarms
 
 
 def main(name: str, task: str, *changes: str) -> None:
@@ -27,10 +28,11 @@ def main(name: str, task: str, *changes: str) -> None:
     axes = params.synthetic.axes
     known = read_axes(located(axes), parts[0], params.synthetic.least) if axes else None
     counts, backdrops = (params.synthetic.images, VALIDATION_IMAGES), (known, None)  # validation by geometry alone
+    bare = BARE if known else 0.0, VALIDATION_BARE
     with atomic_folder(folder / "images") as part:
-        for split, named, count, some in zip(SPLITS, parts, counts, backdrops):
+        for split, named, count, share, some in zip(SPLITS, parts, counts, bare, backdrops):
             (part / split).mkdir()
-            generate([*named.values()], part / split, task, count, size, params.data_seed, os.cpu_count(), some)
+            generate([*named.values()], part / split, task, count, size, params.data_seed, os.cpu_count(), share, some)
     with atomic_folder(folder / "packed" / "own") as packed:
         for split in SPLITS:
             pack(

@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
     shutil.copy(PROJECT / "params.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(synthesize, "VALIDATION_IMAGES", 4)
+        patch.setattr(synthesize, "VALIDATION_IMAGES", 12)
         synthesize.main("first", "reflection", *CHANGES)
         weights.main("first", "reflection", *CHANGES)
     return folder
@@ -47,7 +47,7 @@ def project(trained, tmp_path, monkeypatch):
     """A copy of it."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(synthesize, "VALIDATION_IMAGES", 4)
+    monkeypatch.setattr(synthesize, "VALIDATION_IMAGES", 12)
     monkeypatch.setattr(ship, "SHIPPED", tmp_path / "shipped")
     return tmp_path
 

@@ -183,9 +183,9 @@ def test_composites(folder, monkeypatch):
     monkeypatch.setattr(synthesize, "VALIDATION_IMAGES", 2)
     seen, generate = [], synthesize.generate
 
-    def noted(photographs, part, task, count, size, seed, workers, backdrops):
-        seen.append((len(photographs), part.name, task, count, size, seed, backdrops))
-        generate(photographs, part, task, count, size, seed, 0, backdrops)
+    def noted(photographs, part, task, count, size, seed, workers, bare, backdrops):
+        seen.append((len(photographs), part.name, task, count, size, seed, bare, backdrops))
+        generate(photographs, part, task, count, size, seed, 0, bare, backdrops)
 
     monkeypatch.setattr(synthesize, "generate", noted)
     found = {f"{number}.png": [[5 + number, 8, 5 + number, 56, 0.1 * (number % 10)]] for number in range(20)}
@@ -193,7 +193,7 @@ def test_composites(folder, monkeypatch):
     changes = ["data_seed=6", "synthetic.images=3", "backbones.lite.input_size=64"]
     synthesize.main("small", "rotation", *changes, "synthetic.axes=axes.json", "synthetic.least=0.25")
     (*train, known), (*val, unknown) = seen
-    assert train == [19, "train", "rotation", 3, 64, 6] and val == [1, "val", "rotation", 2, 64, 6]
+    assert train == [19, "train", "rotation", 3, 64, 6, 0.3] and val == [1, "val", "rotation", 2, 64, 6, 0.5]
     assert unknown is None and known.axes and {len(some) for some in known.axes} == {0, 1}
     for name, count in (("train", 3), ("val", 2)):
         split = PackedSplit(Path(f"data/synthetic/small/packed/own/{name}.safetensors"), "rotation")

@@ -31,7 +31,7 @@ Named = dict[str, np.ndarray]  # photographs, uint8 [height, width, 1 or 3], by 
 FEWEST = 20  # photographs
 VALIDATION = 0.05  # share of the photographs
 DOUBT = 0.8  # of the score from which a found axis counts; below, there is none
-BARE = 0.3  # share of images that are whole photographs, where their axes are known
+BARE = 0.3  # share of training images that are whole photographs, where their axes are known
 ASPECTS = (1, 4 / 3, 3 / 2, 8 / 7)  # longer side / shorter side
 
 # Backdrops are close crops, in which few whole things remain that are symmetric and not marked.
@@ -57,14 +57,15 @@ def generate(
     size: int,
     seed: int,
     workers: int,
+    bare: float = 0.0,
     backdrops: Backdrops | None = None,
 ) -> None:
     """Write `count` images, the longer side `size` pixels, and their marks into `folder`, which exists.
 
-    `backdrops`: those photographs whose axes are known; then a share of the images are whole photographs. By default
+    `bare`: share of images that are whole photographs; `backdrops`: those photographs whose axes are known; by default
     all, without axes.
     """
-    recipe = replace(RECIPES[task], bare=BARE if backdrops else 0.0)
+    recipe = replace(RECIPES[task], bare=bare)
     backdrops = backdrops or Backdrops(photographs)
     images = _Composites(photographs, backdrops, folder, task, recipe, count, size, seed)
     start = start_method(workers)

@@ -141,12 +141,13 @@ def test_hidden_axes_of_backdrops_are_not_marked():
     assert not covered(other, [(100, 60, 40)]) and not covered(axis, [(100, 20, 15)]) and not covered(axis, [])
 
 
-def test_whole_photographs_only_where_their_axes_are_known(tmp_path):
+def test_whole_photographs_are_a_share(tmp_path):
     axis, photographs = ReflectionAxis(200, 60, 210, 240), [lined(200, 60, 210, 240)] * 3
     slope, whole = (axis.x2 - axis.x1) / (axis.y2 - axis.y1), []
-    for name, backdrops in (("without", None), ("with", Backdrops(photographs, [[axis]] * 3))):
+    backdrops = Backdrops(photographs, [[axis]] * 3)
+    for name, share in (("without", 0.0), ("with", 0.3)):
         (tmp_path / name / "train").mkdir(parents=True)
-        generate(photographs, tmp_path / name / "train", "reflection", 40, 96, 1, 0, backdrops=backdrops)
+        generate(photographs, tmp_path / name / "train", "reflection", 40, 96, 1, 0, share, backdrops)
         marks = [sample.annotation.axes for sample in own.samples(tmp_path / name, [], "train", "reflection", ())]
         slopes = [(axes[0].x2 - axes[0].x1) / (axes[0].y2 - axes[0].y1 + 1e-9) for axes in marks if len(axes) == 1]
         whole.append(sum(abs(abs(found) - slope) < 1e-6 for found in slopes))
