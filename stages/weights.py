@@ -1,6 +1,6 @@
 """Stage `weights` of weights/dvc.yaml: a model for one task, trained on composites.
 
-`python -m stages.weights NAME TASK key=value ...` works with these values in params.yaml's place.
+`python -m stages.weights NAME key=value ...` works with these values in params.yaml's place.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ from pipeline.training.loop import train
 from stages.command import run_stage
 
 
-def main(name: str, task: str, *changes: str) -> None:
+def main(name: str, *changes: str) -> None:
     """Train on data/synthetic/NAME; leave the model under models/weights/NAME."""
-    params, packed = load_params(changes=[f"task={task}", *changes]), Path("data/synthetic") / name / "packed"
-    training, validation = (packed_splits(packed, params.train.datasets, s, task) for s in ("train", "val"))
+    params, packed = load_params(changes=changes), Path("data/synthetic") / name / "packed"
+    training, validation = (packed_splits(packed, params.train.datasets, s, params.task) for s in ("train", "val"))
     train(params, training, validation, Path("models/weights") / name)
 
 

@@ -14,7 +14,6 @@ from pipeline.data.formats.labelme import own
 from pipeline.errors import CheckpointError, UserError
 from pipeline.inference.detector import Detector, parse_view
 from pipeline.inference.network import Graph
-from pipeline.model.checkpoint import load_model, save_model
 from stages import label, ship, synthesize, weights
 from tests.project import PROJECT
 
@@ -38,7 +37,7 @@ def trained(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(synthesize, "VALIDATION_IMAGES", 12)
         synthesize.main("first", "reflection", *CHANGES)
-        weights.main("first", "reflection", *CHANGES)
+        weights.main("first", "task=reflection", *CHANGES)
     return folder
 
 
@@ -77,20 +76,6 @@ def test_weights_and_what_they_teach(project):
     assert axes(project, "taught").count(0) > axes(project, "alone").count(0) + 2  # whole photographs without axes
 
 
-def test_the_mean_of_two_models_is_shipped(project):
-    """Of two that differ in one tensor that folding leaves alone."""
-    path, other = (project / "models" / "weights" / name / "model.safetensors" for name in ("first", "second"))
-    model, record = load_model(path)
-    (name, weight), *_ = model.decoder.named_parameters()
-    expected = weight.detach().clone()
-    weight.data += 2
-    other.parent.mkdir()
-    save_model(other, model, record)
-    ship.main("second+first", "reflection")
-    shipped, _ = load_model(project / "shipped" / "lite_reflection.safetensors")
-    np.testing.assert_allclose(shipped.decoder.get_parameter(name).detach(), expected + 1, atol=2e-3)
-
-
 def test_a_wrong_view():
     with pytest.raises(UserError, match="64:upright: expected a view as SIZE or SIZE:mirrored"):
         parse_view("64:upright")
@@ -104,7 +89,7 @@ def test_views_that_the_graph_cannot_take(project):
 
 def test_axes_are_labelled_by_a_reflection_model_only(project):
     synthesize.main("turned", "rotation", *CHANGES)
-    weights.main("turned", "rotation", *CHANGES)
+    weights.main("turned", "task=rotation", *CHANGES)
     with pytest.raises(CheckpointError, match="its task is rotation, not reflection"):
         label.main("turned", "axes.json")
     assert not Path("axes.json").exists()

@@ -59,7 +59,9 @@ def test_the_checkpoint_of_format_1_says_what_it_is():
     assert record.params["train"]["epochs"] == 40 and record.params["backbones"]["tiny"]["frozen"] == 0
 
 
-@pytest.mark.parametrize("task, views", [("reflection", ((320, False), (416, True))), ("rotation", ())])
+@pytest.mark.parametrize(
+    "task, views", [("reflection", ((320, False), (416, True))), ("rotation", ((256, False), (416, True)))]
+)
 def test_the_shipped_weights_say_how_they_were_made(task, views):
     found = load_record(WEIGHTS / f"lite_{task}.safetensors")
     assert (found.task, found.views, found.portable, found.precision) == (task, views, True, "fp32")

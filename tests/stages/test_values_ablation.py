@@ -149,7 +149,7 @@ def test_what_is_trained_on(folder, calls):
 
 def test_what_the_weights_are_trained_on(folder, calls):
     params = write_params(folder, *KEYS)
-    weights.main("small", "rotation", "train.datasets=[dendi]", "train.gamma=1.5")
+    weights.main("small", "task=rotation", "train.datasets=[dendi]", "train.gamma=1.5")
     (call,) = calls
     assert recipe(call.params) == recipe(params) | {"datasets": ("dendi",), "gamma": 1.5}
     assert call.params.task == "rotation" and call.folder == Path("models/weights/small")
