@@ -60,13 +60,13 @@ def test_the_checkpoint_of_format_1_says_what_it_is():
 
 
 @pytest.mark.parametrize(
-    "task, views", [("reflection", ((320, False), (416, True))), ("rotation", ((256, False), (416, True)))]
+    "task, views, augmentation",
+    [("reflection", ((320, False), (416, True)), "any"), ("rotation", ((256, False), (416, True)), "tilted")],
 )
-def test_the_shipped_weights_say_how_they_were_made(task, views):
+def test_the_shipped_weights_say_how_they_were_made(task, views, augmentation):
     found = load_record(WEIGHTS / f"lite_{task}.safetensors")
     assert (found.task, found.views, found.portable, found.precision) == (task, views, True, "fp32")
-    assert found.params["train"]["quarter_turns"] is False and found.params["train"]["precision"] == "bf16"
-    assert found.detection_threshold == found.thresholds["detection"]
+    assert found.params["train"]["augmentation"] == augmentation and found.params["train"]["precision"] == "bf16"
 
 
 @pytest.mark.parametrize("path, version, backbone", [(OLD, 1, "tiny"), (NEW, FORMAT, "lite")])
