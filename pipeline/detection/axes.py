@@ -98,8 +98,8 @@ def find_centres(heat_map: np.ndarray) -> list[DetectedCentre]:
     """The peaks of a heat map, float [H, W] in 0..1, the best first, at most ten.
 
     A peak is placed at the centre of mass of what is around it, to a fraction of a pixel. Where several pixels near
-    each other are equally high, the first of them in raster order is the peak. What only rises towards an edge of the
-    map is none: networks see the corners of any picture as half a thing.
+    each other are equally high, the first of them in raster order is the peak. What only rises towards a corner of the
+    map is none: networks see the corners of any picture as a quarter of a thing.
     """
     scale = max(1, max(heat_map.shape) // FINEST)
     heat_map = _largest(np.asarray(heat_map, np.float32), scale)
@@ -107,7 +107,8 @@ def find_centres(heat_map: np.ndarray) -> list[DetectedCentre]:
     smooth, reach = _smoothed(heat_map, spread / 3), round(spread)
     apart = round(2 * spread)
     highest = (smooth == _highest(smooth, apart)) & (smooth > 1e-3)
-    peaks = np.argwhere(np.pad(highest[1:-1, 1:-1], 1))
+    highest[np.ix_((0, -1), (0, -1))] = False
+    peaks = np.argwhere(highest)
     found = []
     while len(peaks):
         y, x = peaks[0].tolist()

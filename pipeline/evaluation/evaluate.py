@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.data.packed.split import PackedSplit
 from pipeline.detection.axes import DetectedCentre, find_axes, find_centres
-from pipeline.detection.folds import with_folds
+from pipeline.detection.folds import FOLDS, with_folds
 from pipeline.figures.pictures import overlay
 from pipeline.model.base import Model
 from pipeline.params.choices import Task
@@ -119,8 +119,9 @@ def _detection_scores(heat_map: np.ndarray, split: PackedSplit, number: int) -> 
         return found_scores(find_axes(heat_map), marks, split.task, *heat_map.shape)
     image = split.native_image(number)
     scores = found_scores(with_folds(image, find_centres(heat_map)), marks, split.task, *heat_map.shape)
-    seen = with_folds(image, [DetectedCentre(centre.x, centre.y, 1.0) for centre in marks.centres])
-    told = [(centre.fold, one.fold) for centre, one in zip(marks.centres, seen, strict=True)]
+    known = [centre for centre in marks.centres if centre.fold in FOLDS]
+    seen = with_folds(image, [DetectedCentre(centre.x, centre.y, 1.0) for centre in known])
+    told = [(centre.fold, one.fold) for centre, one in zip(known, seen, strict=True)]
     return replace(scores, told_at_marks=told)
 
 

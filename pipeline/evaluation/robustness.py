@@ -6,9 +6,9 @@ size. As padding takes part, the F1 of `identity` can differ a little from that 
 compared with each other.
 
 Consistency compares T model(x) with model(T x), and T decoder(f) with decoder(T f), f being the image tower's
-features on their grid; a class token stays as it is, and products are in float32. What is fed in is black outside the
-inscribed disc, which T maps onto itself, and compared within it, so that nothing but the model makes a difference. It
-is measured at the output's own size.
+features on their grid (not of EquiSym); a class token stays as it is, and products are in float32. What is fed in is
+black outside the inscribed disc, which T maps onto itself, and compared within it, so that nothing but the model makes
+a difference. It is measured at the output's own size.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,9 +80,11 @@ def robustness(
                 truths, degrees = [framed(split.mask(n)) for n in numbers], [tilt(seed, n) for n in numbers]
                 f1 = robust_counts(model, images, truths, degrees)
                 whole = consistency(lambda maps: model(*maps), [images], degrees, MODEL_MARGIN, threshold)
-                decoded = consistency(*decoder_alone(model, images), degrees, DECODER_MARGIN, threshold)
+                decoded = {}
+                if not isinstance(model, EquiSym):  # whose features have directions, which turn with them
+                    decoded = consistency(*decoder_alone(model, images), degrees, DECODER_MARGIN, threshold)
                 for name in TRANSFORMATIONS:
-                    total[name] += Robustness(f1[name], whole[name], decoded[name])
+                    total[name] += Robustness(f1[name], whole[name], decoded.get(name, ConsistencySums.zero()))
                 bar.update(len(numbers))
     return total
 
@@ -126,8 +128,6 @@ def consistency(
 
 def decoder_alone(model: Model, images: torch.Tensor) -> tuple[Callable[[Maps], torch.Tensor], Maps]:
     """The decoder as a function of maps [B, C, h, w], and the features of images [B, 3, S, S] as such maps."""
-    if isinstance(model, EquiSym):
-        return lambda maps: model.network.decoded(*maps)[0], [model.features(images)]
     clipsym: Any = model  # or what has such a tower and a decoder
     features, (height, width) = clipsym.image_tower(images)
     cells = height * width

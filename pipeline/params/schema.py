@@ -85,11 +85,13 @@ class BackboneParams(TowerParams):
 
     @model_validator(mode="after")
     def _whole_model(self) -> "BackboneParams":
-        if self.family == "equisym" and (self.model not in RESNETS or self.pretrained != "random" or self.frozen):
+        if self.family == "equisym" and (
+            self.model not in RESNETS or self.pretrained != "random" or self.frozen or self.weights is not None
+        ):
             raise PydanticCustomError(
                 "equisym",
-                "the family equisym has the models {models}, pretrained: random and frozen: 0; train.initial names a "
-                "released checkpoint to start from",
+                "the family equisym has the models {models}, pretrained: random, frozen: 0 and no weights; "
+                "train.initial names a released checkpoint to start from",
                 {"models": " and ".join(RESNETS)},
             )
         return self

@@ -77,7 +77,8 @@ def fold_table(summaries: dict[str, dict[str, dict]]) -> pd.DataFrame:
         return pd.DataFrame()
     table = pd.DataFrame(rows)
     order = sorted(set(table) - {*list(table)[:4], DOUBT}, key=int)
-    return table.reindex(columns=[*list(table)[:4], *order, DOUBT]).fillna({name: 0 for name in [*order, DOUBT]})
+    table = table.reindex(columns=[*list(table)[:4], *order, DOUBT])
+    return table.astype({name: "Int64" for name in [*order, DOUBT]}).fillna(0)
 
 
 def folds_right(summaries: dict[str, dict[str, dict]]) -> str:

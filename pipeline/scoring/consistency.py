@@ -38,16 +38,18 @@ class ConsistencySums:
         )
 
     @property
-    def mean_difference(self) -> float:
-        """The mean absolute difference of the probabilities, in 0..1; 0 where nothing was compared."""
-        return self.difference / max(1, self.pixels)
+    def mean_difference(self) -> float | None:
+        """The mean absolute difference of the probabilities, in 0..1; None where nothing was compared."""
+        return self.difference / self.pixels if self.pixels else None
 
     @property
-    def disagreement(self) -> float:
-        """1 - F1 of one map against the other, in 0..1; 0 where both are empty.
+    def disagreement(self) -> float | None:
+        """1 - F1 of one map against the other, in 0..1; 0 where both are empty, None where nothing was compared.
 
         With precision both / |A| and recall both / |B|, F1 = 2 both / (|A| + |B|).
         """
+        if not self.pixels:
+            return None
         return 1 - 2 * self.both / self.marked if self.marked else 0.0
 
 

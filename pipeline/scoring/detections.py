@@ -74,7 +74,7 @@ class DetectionScores:
             "top1": sum(shares) / len(shares) if known else None,
             "sap": _by_order([image.sap for image in some]),
         }
-        if any(image.tells_folds for image in some):
+        if any(image.tells_folds or image.told_at_marks for image in some):
             summary["fold_sap"] = _by_order([image.folds for image in some])
             places = {"found": [image.told for image in some], "at marks": [image.told_at_marks for image in some]}
             summary["folds"] = {place: confusion(chain(*told)) for place, told in places.items() if any(told)}

@@ -1,4 +1,4 @@
-"""Which folds were told of rotation centres, beside the marked ones."""
+"""Which folds were told of rotation centres, beside the marked ones, of those folds that can be told."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,16 +6,17 @@ from typing import Any
 
 from pipeline.annotations import RotationCentre
 from pipeline.detection.axes import DetectedCentre
+from pipeline.detection.folds import FOLDS
 from pipeline.scoring.matching import Matches
 
 Told = tuple[int, int | None]  # of one centre: the marked fold, and the one that was told; None in doubt
 
 
 def told_of_found(found: Sequence[DetectedCentre], marked: Sequence[RotationCentre], matched: Matches) -> list[Told]:
-    """Of each marked centre about which something found is right: the fold of the best of these."""
+    """Of each marked centre about which something found is right: the fold of the best of these. Of FOLDS alone."""
     best_first = sorted(range(len(found)), key=lambda number: -found[number].score)
     firsts = ((m, next((n for n in best_first if matched.right[n, k]), None)) for k, m in enumerate(marked))
-    return [(mark.fold, found[number].fold) for mark, number in firsts if number is not None]
+    return [(mark.fold, found[number].fold) for mark, number in firsts if number is not None and mark.fold in FOLDS]
 
 
 def confusion(told: Iterable[Told]) -> dict[str, Any]:

@@ -218,16 +218,22 @@ def test_a_centre_between_pixels_that_are_equally_high_is_one(x, y):
     assert math.dist((centre.x, centre.y), (x, y)) < 0.5
 
 
-@pytest.mark.parametrize(("x", "y"), [(0, 0), (319, 120), (100, 239), (-3, 60)])
-def test_what_only_rises_towards_an_edge_is_no_centre(x, y):
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (319, 0), (-3, 242), (319, 239)])
+def test_what_only_rises_towards_a_corner_is_no_centre(x, y):
     found = find_centres(blobs((x, y, 0.9), (200, 100, 0.4), shape=(240, 320)))
     assert [(round(centre.x), round(centre.y)) for centre in found] == [(200, 100)]
 
 
-@pytest.mark.parametrize(("x", "y"), [(6, 6), (313, 120), (100, 233)])
+@pytest.mark.parametrize(("x", "y"), [(6, 6), (313, 120), (100, 233), (319, 120)])
 def test_a_centre_near_an_edge_is_found(x, y):
     (centre,) = find_centres(blobs((x, y, 0.9), shape=(240, 320)))
-    assert math.dist((centre.x, centre.y), (x, y)) < 2
+    assert math.dist((centre.x, centre.y), (x, y)) < 4
+
+
+@pytest.mark.parametrize(("shape", "row"), [((60, 2000), 18), ((200, 2000), 18), ((40, 640), 6)])
+def test_centres_of_flat_maps(shape, row):
+    (centre,) = find_centres(blobs((shape[1] / 2, row, 0.9), shape=shape))
+    assert abs(centre.x - shape[1] / 2) < 2 and centre.score > 0.85
 
 
 def test_a_level_map_has_no_two_centres_near_each_other():

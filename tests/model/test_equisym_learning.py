@@ -74,6 +74,14 @@ def test_first_weights_keep_the_size_of_features(kind):
     assert 0.2 < float(seen.std()) < 5
 
 
+@pytest.mark.parametrize("kind", [{}, {"version": "plain", "depth": 50, "orientations": 0}])
+def test_learns_from_one_image(kind):
+    """The mean over one image is one number a channel."""
+    one = learnt(**kind).train()
+    one(torch.rand(1, 3, 64, 64)).mean().backward()
+    assert all(torch.isfinite(value).all() for value in one.state_dict().values())
+
+
 def test_of_its_outputs_the_orientations_are_there_in_training_only(model):
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -125,7 +133,7 @@ def test_what_it_does_not_begin_from(tmp_path, model):
     assert "its task is reflection, not rotation" in refusal(released, shape(orientations=21), "rotation")
     assert "another model" in refusal(released, shape(depth=50)) and "depth=50" in refusal(released, shape(depth=50))
     export(load("reflection", released, "cpu"), "portable", tmp_path / "p.safetensors")
-    assert "in the portable form" in refusal(tmp_path / "p.safetensors")
+    assert "got the portable form" in refusal(tmp_path / "p.safetensors")
     params = write_params(tmp_path)
     save_checkpoint(tmp_path / "clipsym.safetensors", params)
     assert "another model" in refusal(tmp_path / "clipsym.safetensors")
@@ -151,7 +159,9 @@ def test_of_the_parameters(tmp_path):
     assert (plain.version, plain.depth, plain.orientations) == ("plain", 50, 0)
 
 
-@pytest.mark.parametrize("change", ["model=resnet34", "pretrained=openai", "frozen=2", "blocks=[1,2,3]", "family=lite"])
+@pytest.mark.parametrize(
+    "change", ["model=resnet34", "pretrained=openai", "frozen=2", "weights=a.pt", "blocks=[1,2,3]", "family=lite"]
+)
 def test_entries_that_are_no_equisym(tmp_path, change):
     with pytest.raises(ParamsError, match=r"backbones.equisym(.blocks)?: .*equisym"):
         write_params(tmp_path, f"backbones.equisym.{change}")

@@ -44,7 +44,7 @@ def test_two_empty_maps_agree():
     empty = np.zeros((40, 40), np.float32)
     assert compare(empty, empty, WHOLE, 0.5).disagreement == 0
     nothing = ConsistencySums.zero()
-    assert (nothing.mean_difference, nothing.disagreement) == (0, 0)
+    assert (nothing.mean_difference, nothing.disagreement) == (None, None)
 
 
 def test_what_lies_outside_the_region_does_not_count():

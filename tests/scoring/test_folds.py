@@ -7,7 +7,7 @@ from pipeline.detection.axes import DetectedCentre
 from pipeline.scoring.folds import confusion, told_of_found
 from pipeline.scoring.matching import matches
 
-MARKED = RotationCentre(50, 50, 4), RotationCentre(150, 50, 0), RotationCentre(50, 150, 3)
+MARKED = RotationCentre(50, 50, 4), RotationCentre(150, 50, 0), RotationCentre(50, 150, 3), RotationCentre(250, 50, 1)
 
 
 def test_the_best_of_those_found_near_a_centre_tells_its_fold():
@@ -16,6 +16,7 @@ def test_the_best_of_those_found_near_a_centre_tells_its_fold():
         DetectedCentre(50, 51, 0.9, 4),
         DetectedCentre(150, 50, 0.3, None),
         DetectedCentre(300, 300, 0.99, 8),
+        DetectedCentre(250, 50, 0.99, 8),  # whose marked fold is not known
     ]
     matched = matches(found, MARKED, 400)
     assert told_of_found(found, MARKED, matched) == [(4, 4), (0, None)]

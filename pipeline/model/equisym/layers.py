@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from pipeline.model.equisym.symmetric import SymmetricConv
@@ -50,7 +51,7 @@ class NormalisedConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] -> [B, C', h', w']."""
-        return self.norm(self.conv(x))
+        return normalised(self.norm, self.conv(x))
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The filter and the bias of the convolution that this is in evaluation mode."""
@@ -60,6 +61,15 @@ class NormalisedConv(nn.Module):
         """Become the convolution with this filter [C', C, k, k] and this normalisation."""
         self.conv.load_state_dict({"weight": weight})
         self.norm.load_state_dict(norm, strict=False)
+
+
+def normalised(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+    """What the batch normalisation makes of [B, C, h, w]; of one number a channel, the mean over one image, which has
+    no variance, what it makes in evaluation.
+    """
+    if norm.training and x.numel() == x.shape[1]:
+        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    return norm(x)
 
 
 def folded(weight: torch.Tensor, norm: nn.BatchNorm2d, field: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -67,8 +67,8 @@ def start_from(model: EquiSym, path: Path, shape: EquiSymParams, task: Task) -> 
         source, record = load_model(path)
         _require_same(path, record.towers, shape)
         if record.portable or record.task != task:
-            form = ", in the portable form, whose normalisation is folded in" * record.portable
-            raise CheckpointError(f"{path}: expected a model that learnt {task}, got {record.task}{form}")
+            form = "the portable form, whose normalisation is folded in" if record.portable else record.task
+            raise CheckpointError(f"{path}: expected a model as it learnt {task}, got {form}")
         model.load_state_dict(source.state_dict())
         return
     released = read_released(path)

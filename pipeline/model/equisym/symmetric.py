@@ -82,7 +82,7 @@ class SymmetricConv(nn.Module):
 
     def spread(self, *products: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
         """Four times K of [B, C' / 4, h, w] -> four of these, the numbers' products added where their pixels are."""
-        numbers = list(zip(*products))
+        numbers = [list(number) for number in zip(*products)]
         if self.cross:
             centre, even_x, odd_x, even_y, odd_y = numbers
             add_pairs(centre, even_x, odd_x, IN_X, -1, self.dilation)
@@ -92,7 +92,8 @@ class SymmetricConv(nn.Module):
             for k in (0, 3, 6):
                 add_pairs(flat[k], flat[k + 1], flat[k + 2], IN_X, -1, self.dilation)
             add_pairs(flat[0], flat[3], flat[6], IN_Y, -1, self.dilation * products[0][0].shape[-1])
-        return list(numbers[0])
+            numbers[0] = [part.unflatten(-1, whole.shape[-2:]) for part, whole in zip(flat[0], numbers[0])]
+        return numbers[0]
 
     @torch.no_grad()
     def take(self, weight: torch.Tensor, bias: torch.Tensor, name: str) -> None:
@@ -126,7 +127,7 @@ class SymmetricConv(nn.Module):
 
 
 def add_pairs(
-    total: Sequence[torch.Tensor],
+    total: list[torch.Tensor],
     even: Sequence[torch.Tensor],
     odd: Sequence[torch.Tensor],
     direction: int,
@@ -139,7 +140,11 @@ def add_pairs(
     """
     rest = total[0].shape[dim] - distance
     for own, (sum_, even_) in enumerate(zip(total, even)):
-        if rest > 0:
-            other = odd[own ^ direction]
+        other = odd[own ^ direction]
+        if rest > 0 and torch.onnx.is_in_onnx_export():  # which leaves out what is done in place to a part
+            empty = torch.zeros_like(sum_.narrow(dim, 0, distance))
+            behind, before = (even_ + other).narrow(dim, distance, rest), (even_ - other).narrow(dim, 0, rest)
+            total[own] = sum_ + torch.cat([behind, empty], dim) + torch.cat([empty, before], dim)
+        elif rest > 0:
             sum_.narrow(dim, 0, rest).add_((even_ + other).narrow(dim, distance, rest))
             sum_.narrow(dim, distance, rest).add_(even_.sub_(other).narrow(dim, 0, rest))
