@@ -32,6 +32,13 @@ def environment():
     return known
 
 
+def called(folder, module, *words):
+    """The end of `python -m MODULE ...` in a process of its own."""
+    variables = environment() | {"PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", module, *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=variables, text=True, capture_output=True)
+
+
 def run(folder, *words, fails=False):
     """What a command printed; it must succeed, or must fail."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}

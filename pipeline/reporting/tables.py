@@ -3,10 +3,9 @@
 import pandas as pd
 
 from pipeline.reporting.published import published
-from pipeline.scoring.sets import CENTRE, CLASSICAL, PACKAGED, RANDOM, TRAINED
+from pipeline.scoring.sets import CENTRE, CLASSICAL, DOUBT, PACKAGED, RANDOM, TRAINED
 
 UNTRAINED = CLASSICAL, CENTRE, RANDOM
-DOUBT = "in doubt"  # as pipeline.scoring.folds calls it
 PLACES = {"found": "that were found", "at marks": "looked at where they are marked"}
 DETECTION_HEADINGS = {"max F": "max_f1", "F at detection threshold": "f1", "top-1": "top1"}
 

@@ -8,6 +8,7 @@ from pipeline.annotations import RotationCentre
 from pipeline.detection.axes import DetectedCentre
 from pipeline.detection.folds import FOLDS
 from pipeline.scoring.matching import Matches
+from pipeline.scoring.sets import DOUBT
 
 Told = tuple[int, int | None]  # of one centre: the marked fold, and the one that was told; None in doubt
 
@@ -25,7 +26,7 @@ def confusion(told: Iterable[Told]) -> dict[str, Any]:
     """
     counts = Counter(told)
     total = counts.total()
-    names = {(marked, fold): "in doubt" if fold is None else str(fold) for marked, fold in counts}
+    names = {(marked, fold): DOUBT if fold is None else str(fold) for marked, fold in counts}
     return {
         "centres": total,
         "right": sum(count for (marked, fold), count in counts.items() if marked == fold) / total if total else None,

@@ -8,6 +8,7 @@ KINDS: dict[Task, str] = {"reflection": "axes", "rotation": "centres"}
 TRAINED, PACKAGED = "this run", "shipped weights"
 # What is scored beside models, and was never trained: pipeline.evaluation.baselines.
 CLASSICAL, CENTRE, RANDOM = "classical", "centre map", "random map"
+DOUBT = "in doubt"  # of a centre whose fold is not told
 
 # Test set -> the data sets whose test images it holds.
 TEST_SETS = {

@@ -45,21 +45,27 @@ class TrainingSet(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """An image, float32 [3, S, S] in 0..1, and its target, float32 [1, S, S] in 0..1; oriented: [2, S, S]."""
-        epoch, index = key
-        split, number = self.place(index)
+        split, number = self.place(key[1])
         image, target = float_image(split.image(number)), split.unscaled_target(number)
-        generator, again = (np.random.default_rng((self.seed, epoch, index)) for _ in range(2))
         if self.augmentation is None:
-            shown, degrees = torch.from_numpy(scaled(target))[None], 0.0
+            shown = torch.from_numpy(scaled(target))[None]
         else:
-            image, shown = augment(image, target, generator, self.augmentation)
-            quarters, tilt = drawn_turn(again, self.augmentation)  # as `augment` draws it first
-            degrees = 90.0 * quarters + tilt
+            image, shown = augment(image, target, self._generator(key), self.augmentation)
         if self.oriented:
             marks, letterbox = split.annotation(number), split.letterbox(number)
-            places = orientation_map(marks, split.task, letterbox, degrees)
+            places = orientation_map(marks, split.task, letterbox, self._degrees(key))
             shown = torch.cat([shown, torch.from_numpy(places)[None]])
         return image, shown
+
+    def _generator(self, key: tuple[int, int]) -> np.random.Generator:
+        return np.random.default_rng((self.seed, *key))
+
+    def _degrees(self, key: tuple[int, int]) -> float:
+        """By which `augment` turns an item, anticlockwise: it draws this first."""
+        if self.augmentation is None:
+            return 0.0
+        quarters, tilt = drawn_turn(self._generator(key), self.augmentation)
+        return 90.0 * quarters + tilt
 
     def name(self, index: int) -> str:
         """DATASET/NAME of a sample."""

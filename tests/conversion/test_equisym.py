@@ -1,8 +1,6 @@
 """Released checkpoints of EquiSym: the recorded network, random ones of both versions, and what is refused."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -32,7 +30,7 @@ from tests.conversion.released_equisym import (
     task_of,
     written,
 )
-from tests.project import PROJECT, environment
+from tests.project import called
 from tests.stages.scene import packed, write_params
 
 
@@ -140,13 +138,6 @@ def test_the_plain_version(tmp_path, plain_state):
         expected = plainly(plain_state, (images - model.mean) / model.std)
         assert expected.std() > 0.01
         torch.testing.assert_close(model(images), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
-
-
-def called(folder, module, *words):
-    """The end of `python -m MODULE ...` in a process of its own."""
-    variables = environment() | {"PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "-m", module, *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=variables, text=True, capture_output=True)
 
 
 def test_by_the_command(tmp_path, steerable_state):

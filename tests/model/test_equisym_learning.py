@@ -16,18 +16,8 @@ from pipeline.model.equisym.model import equisym_shape, learning_model
 from pipeline.model.equisym.released import start_from
 from pipeline.params import EquiSymParams, load_params
 from pipeline.training.state import new_model
-from tests.conversion.released_equisym import (
-    random_state,
-    read,
-    recording,
-    shaken,
-    state_of,
-    state_of_learning,
-    task_of,
-    written,
-)
-from tests.conversion.test_equisym import called
-from tests.project import PROJECT
+from tests.conversion import released_equisym as released
+from tests.project import PROJECT, called
 from tests.stages.scene import packed, save_checkpoint, write_params
 
 SMALL = ["backbone=equisym", "backbones.equisym.model=resnet18", "backbones.equisym.input_size=96"]
@@ -39,7 +29,7 @@ def shape(version="steerable", depth=18, orientations=8):
 
 def learnt(seed=0, **kind):
     torch.manual_seed(seed)
-    return shaken(learning_model(shape(**kind), "fp32"), seed)
+    return released.shaken(learning_model(shape(**kind), "fp32"), seed)
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +81,9 @@ def test_of_its_outputs_the_orientations_are_there_in_training_only(model):
 
 
 def test_begins_from_the_recorded_file(tmp_path, golden):
-    recorded = recording(golden)
-    task = task_of(recorded)
-    path = written(tmp_path / "r.pt", state_of(recorded), rot_data=int(task == "rotation"))
+    recorded = released.recording(golden)
+    task = released.task_of(recorded)
+    path = released.written(tmp_path / "r.pt", released.state_of(recorded), rot_data=int(task == "rotation"))
     kind = shape(orientations=recorded["theta"].shape[1] - 1)
     begun = learning_model(kind, "fp32").eval()
     start_from(begun, path, kind, task)
@@ -109,19 +99,22 @@ def test_begins_from_the_recorded_file(tmp_path, golden):
 def test_begins_from_a_released_file(tmp_path, model, version):
     """As the same function as the one that `symmetry detect` makes of it."""
     kind = shape() if version == "steerable" else shape("plain", 50, 0)
-    path = written(tmp_path / "r.pt", state_of_learning(model) if version == "steerable" else random_state("plain"))
+    path = released.written(
+        tmp_path / "r.pt",
+        released.state_of_learning(model) if version == "steerable" else released.random_state("plain"),
+    )
     begun, images = (
         learnt(seed=1, **kind.model_dump(include={"version", "depth", "orientations"})),
         torch.rand(1, 3, 97, 97),
     )
     start_from(begun, path, kind, "reflection")
     with torch.no_grad():
-        expected = read(path)[0](images)
+        expected = released.read(path)[0](images)
         torch.testing.assert_close(begun(images), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
 
 
 def test_what_it_does_not_begin_from(tmp_path, model):
-    released = written(tmp_path / "r.pt", state_of_learning(model))
+    file = released.written(tmp_path / "r.pt", released.state_of_learning(model))
 
     def refusal(path, kind=None, task="reflection"):
         kind = kind or shape()
@@ -130,15 +123,15 @@ def test_what_it_does_not_begin_from(tmp_path, model):
         assert str(caught.value).startswith(f"{path}: ")
         return str(caught.value)
 
-    assert "its task is reflection, not rotation" in refusal(released, shape(orientations=21), "rotation")
-    assert "another model" in refusal(released, shape(depth=50)) and "depth=50" in refusal(released, shape(depth=50))
-    export(load("reflection", released, "cpu"), "portable", tmp_path / "p.safetensors")
+    assert "its task is reflection, not rotation" in refusal(file, shape(orientations=21), "rotation")
+    assert "another model" in refusal(file, shape(depth=50)) and "depth=50" in refusal(file, shape(depth=50))
+    export(load("reflection", file, "cpu"), "portable", tmp_path / "p.safetensors")
     assert "got the portable form" in refusal(tmp_path / "p.safetensors")
     params = write_params(tmp_path)
     save_checkpoint(tmp_path / "clipsym.safetensors", params)
     assert "another model" in refusal(tmp_path / "clipsym.safetensors")
-    basis = random_state("steerable", 8)  # a filter of nine equal pixels, which no basis of rings holds
-    assert "conv1: its filter is not made of escnn's basis" in refusal(written(tmp_path / "b.pt", basis))
+    basis = released.random_state("steerable", 8)  # a filter of nine equal pixels, which no basis of rings holds
+    assert "conv1: its filter is not made of escnn's basis" in refusal(released.written(tmp_path / "b.pt", basis))
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     assert "not of an EquiSym" in refusal(tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no weights")

@@ -18,12 +18,12 @@ from pipeline.model.backbones.catalogue import is_safetensors
 from pipeline.model.checkpoint import ModelRecord, load_model
 from pipeline.model.equisym.layers import Norm, folded
 from pipeline.model.equisym.model import ORIENTATIONS, EquiSym, folded_model
+from pipeline.model.equisym.symmetric import FIELD
 from pipeline.model.pickled import Released, State, read_released
 from pipeline.params import EquiSymParams, TowerParams
 from pipeline.params.choices import Task
 
 MARK = "aspp.aspp4.atrous_conv."  # in all of them; what stands before it stands before every name
-ORDER = 16  # of the group: 8 rotations, each with and without the reflection
 INPUT_SIZE = 417  # pixels, of the released training
 LEARNT = "weights", "weight", "bias", "running_mean", "running_var"  # last names of all that is not derived
 
@@ -119,7 +119,7 @@ class _Weights:
         weight, bias = self.convolution(name, shape)
         if released_names(name, self.plain)[1] is None:
             return weight, bias
-        count = 1 if self.plain else ORDER
+        count = 1 if self.plain else FIELD
         norm = nn.BatchNorm2d(shape[0] // count)
         norm.load_state_dict(self.norm(name, len(norm.weight)), strict=False)
         return folded(weight, norm.eval(), count)
@@ -135,7 +135,7 @@ class _Weights:
     def norm(self, name: str, count: int) -> Norm:
         """The batch normalisation of our convolution of this name, with so many means."""
         norm = released_names(name, self.plain)[1]
-        key = norm if self.plain else f"{norm}.batch_norm_[{ORDER}]"
+        key = norm if self.plain else f"{norm}.batch_norm_[{FIELD}]"
         parts = ("weight", "bias", "running_mean", "running_var")
         return {part: self.get(f"{key}.{part}", torch.Size([count])) for part in parts}
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from pipeline.model.equisym.layers import Kind, Norm, PixelConv, folded
+from pipeline.model.equisym.symmetric import FIELD
 from pipeline.model.equivariant import SameFunctions, SteerableConv, group_space, sampled_basis
 from pipeline.model.escnn import nn as enn
 
-FIELD = 16
 TOLERANCE = 1e-3  # of a filter, relative to its largest number
 FREQUENCIES = 4  # of filters of 3 x 3 pixels, at most: with more of them escnn's dilated filters are not steerable
 
