@@ -8,7 +8,8 @@ from typing import TextIO
 
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
 from pipeline.data.formats.labelme import shapes as labelme
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.errors import DataError, said
 from pipeline.inference.detection import Detection
 

@@ -12,7 +12,8 @@ from PIL import Image
 from pipeline.application.files import lines_name
 from pipeline.application.marks import LINES, OF_MAPS, Marks, name_of, read_marks
 from pipeline.data.reading.files import visible
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.errors import DataError
 from pipeline.params.choices import Task
 from pipeline.scoring.matching import Found

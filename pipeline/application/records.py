@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.detection.axes import DetectedAxis, DetectedCentre
+    from pipeline.detection.axes import DetectedAxis
+    from pipeline.detection.centres import DetectedCentre
     from pipeline.inference.detection import Detection
 
 FIELDS = ("image", "task", "kind", "x1", "y1", "x2", "y2", "x", "y", "fold", "score")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.detection.axes import DetectedCentre
+from pipeline.detection.centres import DetectedCentre
 
 FOLDS = (0, 2, 3, 4, 5, 6, 8)  # 0: any turn
 SURE = 0.4  # probability below which the fold is not told: on held-out composites it is wrong more often than not

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.ndimage import zoom
 
 from pipeline.data.packed.split import PackedSplit
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.evaluation.classical import classical_axes, classical_centres
 from pipeline.params.choices import Task
 from pipeline.runtime.process import on_all_cores

@@ -17,7 +17,8 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.spatial import KDTree
 
 from pipeline.annotations import Point
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 
 cv2.setNumThreads(1)  # processes share the images
 LONGEST = 400  # pixels of the longer side that features are looked for in

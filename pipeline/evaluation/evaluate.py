@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.packed.split import PackedSplit
-from pipeline.detection.axes import DetectedCentre, find_axes, find_centres
+from pipeline.detection.axes import find_axes
+from pipeline.detection.centres import DetectedCentre, find_centres
 from pipeline.detection.folds import FOLDS, with_folds
 from pipeline.figures.pictures import overlay
 from pipeline.model.base import Model

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.errors import needs
 from pipeline.inference.overlay import drawn
 from pipeline.params.choices import Task

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_photograph
-from pipeline.detection.axes import find_axes, find_centres
+from pipeline.detection.axes import find_axes
+from pipeline.detection.centres import find_centres
 from pipeline.detection.folds import with_folds
 from pipeline.errors import CheckpointError, DataError, UserError, needs
 from pipeline.geometry import Letterbox

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from pipeline.detection.axes import DetectedAxis, DetectedCentre
+    from pipeline.detection.axes import DetectedAxis
+    from pipeline.detection.centres import DetectedCentre
     from pipeline.inference.detection import Detection
 
 AXIS, CENTRE, RIM, HEAT = (60, 230, 90), (255, 70, 200), (15, 15, 15), (255, 60, 0)  # green, pink, black, orange

@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.annotations import Annotation, Point, RotationCentre
 from pipeline.data.packed.targets import mask
-from pipeline.detection.axes import DetectedAxis, DetectedCentre, find_axes, find_centres
+from pipeline.detection.axes import DetectedAxis, find_axes
+from pipeline.detection.centres import DetectedCentre, find_centres
 from pipeline.geometry import Letterbox
 from pipeline.params.choices import Task
 from pipeline.scoring.average_precision import LIMITS, SIDE, Ranked, average_precisions, axes_ranked, centres_ranked

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.annotations import RotationCentre
-from pipeline.detection.axes import DetectedCentre
+from pipeline.detection.centres import DetectedCentre
 from pipeline.detection.folds import FOLDS
 from pipeline.scoring.matching import Matches
 from pipeline.scoring.sets import DOUBT

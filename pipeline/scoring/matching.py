@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.params.choices import Task
 
 ANGLE = 10.0  # degrees

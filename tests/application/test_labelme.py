@@ -13,7 +13,8 @@ from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
 from pipeline.application.labelme import annotate
 from pipeline.data.download.own import bring
 from pipeline.data.formats.labelme import own
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.errors import DataError
 from pipeline.inference.detection import Detection
 from pipeline.params import load_params

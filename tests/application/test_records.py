@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.application.records import FORMS, csv_rows, json_line, table
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.inference.detection import Detection
 
 IMAGE = np.zeros((30, 40, 3), np.uint8)

@@ -11,7 +11,7 @@ from skimage import data
 from pipeline.data.synthesis.backdrops import Backdrops
 from pipeline.data.synthesis.composites import compose, source
 from pipeline.data.synthesis.synthetic import RECIPES
-from pipeline.detection.axes import DetectedCentre
+from pipeline.detection.centres import DetectedCentre
 from pipeline.detection.folds import FOLDS, LONGEST, probabilities, ring_powers, with_folds
 
 SIDE = 256

@@ -7,7 +7,8 @@ from PIL import Image
 from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre, Sample
 from pipeline.data.packed.split import PackedSplit
 from pipeline.data.preparation.prepare import pack
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.evaluation.baselines import baselines, centre_map, centre_mark, drawn, random_map
 from tests.evaluation.test_classical import dial, mirrored
 

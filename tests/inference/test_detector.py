@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from pipeline import load
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.detection.folds import with_folds
 from pipeline.errors import CheckpointError, DataError
 from pipeline.inference.detection import Detection

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import nn
 
 from pipeline.cli import main
-from pipeline.detection.axes import DetectedAxis, find_centres
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import find_centres
 from pipeline.inference import detector as predictor
 from pipeline.inference.detection import Detection
 from pipeline.inference.detector import Detector

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
-from pipeline.detection.axes import DetectedAxis, DetectedCentre, find_axes, find_centres
+from pipeline.detection.axes import DetectedAxis, find_axes
+from pipeline.detection.centres import DetectedCentre, find_centres
 from pipeline.scoring.detections import DetectionScores, found_in, heat_map_scores, image_scores
 from pipeline.scoring.matching import best_threshold
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.annotations import RotationCentre
-from pipeline.detection.axes import DetectedCentre
+from pipeline.detection.centres import DetectedCentre
 from pipeline.scoring.folds import confusion, told_of_found
 from pipeline.scoring.matching import matches
 

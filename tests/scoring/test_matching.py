@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.annotations import ReflectionAxis, RotationCentre
-from pipeline.detection.axes import DetectedAxis, DetectedCentre
+from pipeline.detection.axes import DetectedAxis
+from pipeline.detection.centres import DetectedCentre
 from pipeline.scoring.matching import axis_is_right, best_threshold, level_counts, matches
 
 UPRIGHT = ReflectionAxis(100, 0, 100, 100)
