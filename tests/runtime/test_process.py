@@ -46,7 +46,7 @@ KILLED = """
 import os, sys, time
 from pipeline.runtime.process import on_all_cores
 def work(number):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # at once: two that print at the same time may mix their lines
     time.sleep(60)
 list(on_all_cores(work, range(4)))
 """
