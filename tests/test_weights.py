@@ -33,6 +33,8 @@ def trained(tmp_path_factory):
         whole = (data.astronaut(), data.chelsea(), data.coffee())[number % 3]
         Image.fromarray(whole[number : number + 200, number : number + 280]).save(photographs / f"{number}.png")
     shutil.copy(PROJECT / "params.yaml", folder)
+    (folder / "weights").mkdir()
+    shutil.copy(PROJECT / "weights/marked.json", folder / "weights")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(synthesize, "VALIDATION_IMAGES", 12)

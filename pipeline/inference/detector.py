@@ -21,6 +21,7 @@ from PIL import Image
 from pipeline.data.reading.images import pixels_of_array, pixels_of_image, read_photograph
 from pipeline.detection.axes import find_axes
 from pipeline.detection.centres import find_centres
+from pipeline.detection.confidence import Calibration, calibrated
 from pipeline.detection.folds import with_folds
 from pipeline.errors import CheckpointError, DataError, UserError, needs
 from pipeline.geometry import Letterbox
@@ -62,7 +63,8 @@ class Detector:
         self.network, self.record, self.source = network, record, source
         self.task, self.size = record.task, record.input_size
         self.views = record.views or ((self.size, False), (self.size, True))
-        self.threshold = least_score(record.detection_threshold)
+        self.calibration = Calibration(*record.calibration) if record.calibration else None
+        self.threshold = self.calibration.least if self.calibration else least_score(record.detection_threshold)
 
     @cached_property
     def model(self) -> "Model":
@@ -84,7 +86,8 @@ class Detector:
             "backbone": entries["backbone"], "towers": entries["towers"], "input_size": self.size, "views": self.views,
             "parameters": parameters(self.network), "decoder": entries["decoder"], "prompts": entries["prompts"],
             "prompt_kind": entries["prompt_kind"], "precision": entries["precision"], "threshold": self.threshold,
-            "threshold_known": self.record.detection_threshold is not None,
+            "threshold_known": bool(self.calibration) or self.record.detection_threshold is not None,
+            "calibrated": bool(self.calibration),
             "validation_f1": entries["validation_f1"] if validated else None, "epoch": entries["epoch"],
             "portable": entries["portable"], "params": entries["params"],
         }  # fmt: skip
@@ -136,11 +139,13 @@ class Detector:
 
     def _found(self, some: Sequence[Prepared], threshold: float | None) -> Iterator[Detection]:
         for one, heatmap in zip(some, self.heat_maps(some)):
-            axes = tuple(find_axes(heatmap)) if self.task == "reflection" else ()
-            centres = tuple(find_centres(heatmap)) if self.task == "rotation" else ()
+            axes = find_axes(heatmap) if self.task == "reflection" else []
+            centres = find_centres(heatmap) if self.task == "rotation" else []
+            if self.calibration:
+                axes, centres = (calibrated(each, heatmap.shape, self.calibration) for each in (axes, centres))
             heatmap.setflags(write=False)
             score = max([*(axis.score for axis in axes), *(centre.score for centre in centres)], default=0.0)
-            found = Detection(self.task, heatmap, axes, centres, score, 0.0, one.pixels)
+            found = Detection(self.task, heatmap, tuple(axes), tuple(centres), score, 0.0, one.pixels)
             found = found.above(self.threshold if threshold is None else threshold)
             yield replace(found, centres=tuple(with_folds(one.pixels, found.centres)))
 

@@ -30,6 +30,7 @@ from pipeline.params.values import InputSize
 from pipeline.runtime.files import atomic_file
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]  # NaN is none
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -43,8 +44,9 @@ class ModelRecord:
     weights are of; `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best for pixels
     on its validation images; `portable`: whether the weights are those of plain convolutions; `views`: how detection
     looks at a picture, input size in pixels and whether mirrored; none: at the towers' size, as it is and mirrored;
-    `detection_threshold`: the best score of axes or centres on the validation images; None: not known; `params`: all
-    parameters of the run that trained it, as information; `checksum`: of the file; empty: there is none.
+    `detection_threshold`: the best score of axes or centres on the validation images; None: not known; `calibration`:
+    what makes probabilities of these scores, those of detection.confidence.Calibration; None: they stay what they are;
+    `params`: all parameters of the run that trained it, as information; `checksum`: of the file; empty: there is none.
     """
 
     task: Task
@@ -60,6 +62,7 @@ class ModelRecord:
     portable: Flag = False  # the first checkpoints were all as they had been trained
     views: tuple[tuple[InputSize, Flag], ...] = ()  # before views, detection looked as it does without any
     detection_threshold: Fraction | None = None  # before there was one, none was looked for
+    calibration: tuple[Finite, Finite, Finite, Finite, Fraction] | None = None  # before there was one, scores were told as they are
     params: dict[str, Any] = field(default_factory=dict)  # the released code's checkpoints do not tell them
     checksum: str = field(default="", compare=False)  # the first were written without
 

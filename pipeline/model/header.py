@@ -4,7 +4,7 @@ whole. `pipeline.model.checkpoint` says what the entries mean, and checks them f
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -52,6 +52,11 @@ class Header:
     def detection_threshold(self) -> float | None:
         """As `ModelRecord.detection_threshold`."""
         return self.entries.get("detection_threshold")
+
+    @property
+    def calibration(self) -> Sequence[float] | None:
+        """As `ModelRecord.calibration`."""
+        return self.entries.get("calibration")
 
 
 def least_score(known: float | None) -> float:

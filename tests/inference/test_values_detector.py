@@ -13,6 +13,7 @@ from torch import nn
 from pipeline.cli import main
 from pipeline.detection.axes import DetectedAxis
 from pipeline.detection.centres import find_centres
+from pipeline.detection.confidence import Calibration, calibrated
 from pipeline.inference import detector as predictor
 from pipeline.inference.detection import Detection
 from pipeline.inference.detector import Detector
@@ -52,6 +53,24 @@ def test_each_view_shows_what_is_there(record, views):
     values = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE))
     heat_map = Detector(Grey(), replace(record, views=views)).heat_maps([grey(values)])[0]
     np.testing.assert_allclose(heat_map, values / 255, atol=1e-4)
+
+
+def two_lines():
+    """A long line in the middle, and a short one aside that is brighter."""
+    values = np.zeros((SIZE, SIZE))
+    values[4:60, 30:34], values[10:30, 6:9] = 150, 220
+    return grey(values)
+
+
+def test_a_calibrated_record_makes_probabilities_of_scores(record):
+    plain = Detector(Grey(), record).detect(two_lines(), threshold=0.0)
+    weights = 1.0, 1.0, 4.0, -2.0, 0.4
+    detector = Detector(Grey(), replace(record, calibration=weights))
+    found = detector.detect(two_lines(), threshold=0.0)
+    assert found.axes == tuple(calibrated(plain.axes, plain.heatmap.shape, Calibration(*weights)))
+    assert plain.axes[0].x1 < 10 < found.axes[0].x1 and found.score == found.axes[0].score
+    assert detector.threshold == 0.4 and detector.info()["calibrated"] and detector.info()["threshold_known"]
+    assert not Detector(Grey(), record).info()["calibrated"]
 
 
 def test_an_axis_at_the_threshold_counts():

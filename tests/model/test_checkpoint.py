@@ -315,6 +315,7 @@ ODD = {
     "validation_f1": [None, "x", -0.1, 1.5, float("nan"), float("inf"), True],
     "thresholds": [None, {}, [], 3, {"a": None}, {"a": "x"}, {"a": float("nan")}, {"a": -1}, {"a": 2}, {"a": True}],
     "detection_threshold": ["x", -0.1, 1.1, float("nan"), float("inf"), [], True],
+    "calibration": ["x", 3, [], [0.5] * 4, [0.5] * 6, [0.5] * 4 + [2], [float("nan")] * 5, ["1"] * 5, {"bias": 1}],
     "portable": [None, 3, "yes", True],
     "views": [
         None,

@@ -149,7 +149,7 @@ def test_parameters_are_information(newest, params):
     assert load_model(newest)[1] == replace(before, params=params)
 
 
-LATER = {"portable": False, "views": (), "detection_threshold": None, "params": {}, "checksum": ""}
+LATER = {"portable": False, "views": (), "detection_threshold": None, "calibration": None, "params": {}, "checksum": ""}
 
 
 def test_what_a_checkpoint_lacks_has_a_stated_value(newest):
