@@ -30,7 +30,7 @@ BEND = 8, np.radians([15, 25, 35])  # pixels past an end, and angles to the line
 
 
 class DetectedAxis(NamedTuple):
-    """A reflection axis as a segment; `score`: mean of the heat map along it, 0..1."""
+    """A reflection axis as a segment; `score`: mean of the heat map along it, 0..1, or a probability made of it."""
 
     x1: float
     y1: float

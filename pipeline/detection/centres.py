@@ -14,7 +14,8 @@ ROWS = 64  # smoothed together, by one product of matrices
 
 
 class DetectedCentre(NamedTuple):
-    """A rotation centre; `score`: the heat map's peak, 0..1; `fold`: 0 for any turn, None where it is not known."""
+    """A rotation centre; `score`: the heat map's peak, 0..1, or a probability made of it; `fold`: 0 for any turn, None
+    where it is not known."""
 
     x: float
     y: float

@@ -22,8 +22,9 @@ class Detection:
     """What was found in one image.
 
     `heatmap`: float32 [H, W] in 0..1 at native size, read-only: the probability of a reflection axis, or of a rotation
-    centre. `axes` or `centres`, by `task`: those with a score of `threshold` or more, the best first. `score`: of the
-    best one whatever the threshold, 0 where there is none. `image`: uint8 RGB [H, W, 3], read-only.
+    centre. `axes` or `centres`, by `task`: those with a score of `threshold` or more, the best first; scores are
+    probabilities where the weights are calibrated, as those of the package are. `score`: of the best one whatever the
+    threshold, 0 where there is none. `image`: uint8 RGB [H, W, 3], read-only.
     """
 
     task: Task
