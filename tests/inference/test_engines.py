@@ -48,7 +48,7 @@ def test_heat_maps_are_those_of_pytorch(engines, shape):
 def test_what_is_found_and_said_is_the_same(engines):
     ours, theirs = engines
     assert isinstance(ours.network, Graph) and not isinstance(theirs.network, Graph)
-    one, other = (detector.detect(data.rocket(), 0.1) for detector in engines)
+    one, other = (detector.detect(data.rocket(), 0.01) for detector in engines)
     places = [np.array([*found.axes, *(centre[:3] for centre in found.centres)]) for found in (one, other)]
     assert len(places[0]) and one.score == pytest.approx(other.score, abs=1e-4)
     np.testing.assert_allclose(*places, atol=0.05)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline import cli
+from pipeline.detection.confidence import Calibration
 from pipeline.errors import CheckpointError
 from pipeline.model.checkpoint import FORMAT, load_model, load_record, require_whole, save_model
 from tests.model.test_checkpoint import COMMITTED, record_of, rewritten, saved, tiny
@@ -66,6 +67,7 @@ def test_the_checkpoint_of_format_1_says_what_it_is():
 def test_the_shipped_weights_say_how_they_were_made(task, views, augmentation):
     found = load_record(WEIGHTS / f"lite_{task}.safetensors")
     assert (found.task, found.views, found.portable, found.precision) == (task, views, True, "fp32")
+    assert found.calibration is not None and len(found.calibration) == len(Calibration._fields)
     assert found.params["train"]["augmentation"] == augmentation and found.params["train"]["precision"] == "bf16"
 
 
