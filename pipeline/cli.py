@@ -72,9 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--recursive", action=argparse.BooleanOptionalAction, default=True, help="look into folders in folders, too"
     )
     detect.add_argument("--task", choices=(*TASKS, "both"), default="both")
-    detect.add_argument(
-        "--threshold", type=arguments.share, help="least score, 0..1; by default each model's own"
-    )
+    detect.add_argument("--threshold", type=arguments.share, help="least score, 0..1; by default each model's own")
     detect.add_argument("--batch", type=arguments.count, default=1, help="images at a time; more is faster on a GPU")
     detect.add_argument("--no-pictures", action="store_true", help="no heat maps and overlays in DIR")
     _add_model(detect)

@@ -1,9 +1,9 @@
 """Stage `ship` of weights/dvc.yaml: a trained model as the package's weights for its task.
 
 `python -m stages.ship NAME TASK 352 256:mirrored`: the weights of models/weights/NAME, portable, looking at pictures
-with these sizes (none: the one that it was trained with, as they are and mirrored), with the threshold at which its axes
-or centres agree best with those marked in the validation images, and with what makes probabilities of their scores, as
-the marks of MARKED teach it, where its photographs are among those of `synthetic.photographs`.
+with these sizes (none: the one that it was trained with, as they are and mirrored), with the threshold at which its
+axes or centres agree best with those marked in the validation images, and with what makes probabilities of their
+scores, as the marks of MARKED teach it, where its photographs are among those of `synthetic.photographs`.
 """
 
 import logging
@@ -47,7 +47,8 @@ def main(name: str, task: str, *views: str) -> None:
     (split,) = packed_splits(Path("data/synthetic") / name / "packed", ["own"], "val", task)
     numbers = tqdm(range(len(split)), unit="image")
     seen = ((split.annotation(n), detector.heat_maps([split.native_image(n)])[0]) for n in numbers)
-    record = replace(record, detection_threshold=best_detection_threshold(seen, task), calibration=_calibration(detector))
+    threshold = best_detection_threshold(seen, task)
+    record = replace(record, detection_threshold=threshold, calibration=_calibration(detector))
     path = SHIPPED / f"lite_{task}.safetensors"
     save_model(path, model.half(), record)
     with atomic_file(path.with_suffix(".onnx")) as part:

@@ -142,7 +142,8 @@ class Detector:
             axes = find_axes(heatmap) if self.task == "reflection" else []
             centres = find_centres(heatmap) if self.task == "rotation" else []
             if self.calibration:
-                axes, centres = (calibrated(each, heatmap.shape, self.calibration) for each in (axes, centres))
+                axes = calibrated(axes, heatmap.shape, self.calibration)
+                centres = calibrated(centres, heatmap.shape, self.calibration)
             heatmap.setflags(write=False)
             score = max([*(axis.score for axis in axes), *(centre.score for centre in centres)], default=0.0)
             found = Detection(self.task, heatmap, tuple(axes), tuple(centres), score, 0.0, one.pixels)

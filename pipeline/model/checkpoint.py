@@ -62,7 +62,7 @@ class ModelRecord:
     portable: Flag = False  # the first checkpoints were all as they had been trained
     views: tuple[tuple[InputSize, Flag], ...] = ()  # before views, detection looked as it does without any
     detection_threshold: Fraction | None = None  # before there was one, none was looked for
-    calibration: tuple[Finite, Finite, Finite, Finite, Fraction] | None = None  # before there was one, scores were told as they are
+    calibration: tuple[Finite, Finite, Finite, Finite, Fraction] | None = None  # before, scores were of heat maps
     params: dict[str, Any] = field(default_factory=dict)  # the released code's checkpoints do not tell them
     checksum: str = field(default="", compare=False)  # the first were written without
 
