@@ -48,18 +48,19 @@ def main(name: str, task: str, *views: str) -> None:
     numbers = tqdm(range(len(split)), unit="image")
     seen = ((split.annotation(n), detector.heat_maps([split.native_image(n)])[0]) for n in numbers)
     threshold = best_detection_threshold(seen, task)
-    record = replace(record, detection_threshold=threshold, calibration=_calibration(detector))
+    photographs = located(load_params().synthetic.photographs)
+    record = replace(record, detection_threshold=threshold, calibration=_calibration(detector, photographs))
     path = SHIPPED / f"lite_{task}.safetensors"
     save_model(path, model.half(), record)
     with atomic_file(path.with_suffix(".onnx")) as part:
         part.write_bytes(graph_beside(load_model(path)[0], sizes[0], path))
 
 
-def _calibration(detector: Detector) -> Calibration | None:
-    """What the marked photographs teach; None where they are not among those of the parameters."""
-    marked, photographs = read_json(MARKED), {}
-    for part in read_photographs(located(load_params().synthetic.photographs)):
-        photographs |= part
+def _calibration(detector: Detector, folder: Path) -> Calibration | None:
+    """What the marked photographs teach; None where they are not all in the folder."""
+    marked = read_json(MARKED)
+    training, validation = read_photographs(folder)
+    photographs = training | validation
     if lacking := marked.keys() - photographs.keys():
         logger.info("no probabilities: the photographs lack %d of the %d in %s", len(lacking), len(marked), MARKED)
         return None
