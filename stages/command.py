@@ -10,7 +10,7 @@ from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 
-from pipeline.errors import Interrupted, UserError, said
+from pipeline.errors import Interrupted, ParamsError, UserError, said
 from pipeline.runtime.files import write_text
 from pipeline.runtime.log import log_shown
 from pipeline.runtime.processor import provenance, same_kernels
@@ -25,6 +25,8 @@ def run_stage(stage: Callable[..., None]) -> None:
         sys.exit(f"usage: python {sys.argv[0]} {names}; DVC calls it so, with `dvc repro`")
     try:
         with log_shown():
+            if any(word.startswith("reproducible=") for word in sys.argv[1:]):
+                raise ParamsError("reproducible: acts before a stage reads its words; set it in params.yaml instead")
             same_kernels()
             stage(*sys.argv[1:])
     except Interrupted as stop:

@@ -12,14 +12,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.annotations import ReflectionAxis, RotationCentre
+from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
 from pipeline.conversion.graph import STRIDE, any_size, graph_beside
 from pipeline.conversion.portable import portable
 from pipeline.data.packed.split import packed_splits
 from pipeline.data.reading.files import read_json
 from pipeline.data.synthesis.synthetic import read_photographs
-from pipeline.detection.axes import find_axes
-from pipeline.detection.centres import find_centres
 from pipeline.detection.confidence import Calibration
 from pipeline.errors import UserError
 from pipeline.inference.detector import SHIPPED, Detector, parse_view
@@ -28,6 +26,9 @@ from pipeline.params import load_params
 from pipeline.params.project import located
 from pipeline.runtime.files import atomic_file
 from pipeline.scoring.calibration import learnt
+from pipeline.scoring.detections import found_in
+from pipeline.scoring.matching import ground_truth
+from pipeline.scoring.sets import KINDS
 from pipeline.scoring.threshold import best_detection_threshold
 from stages.command import run_stage
 
@@ -64,14 +65,17 @@ def _calibration(detector: Detector, folder: Path) -> Calibration | None:
     if lacking := marked.keys() - photographs.keys():
         logger.info("no probabilities: the photographs lack %d of the %d in %s", len(lacking), len(marked), MARKED)
         return None
-    kind, find = ("axes", find_axes) if detector.task == "reflection" else ("centres", find_centres)
-    images = []
+    task, images = detector.task, []
     for name in tqdm(sorted(marked), desc="marked", unit="image"):
-        marks = [ReflectionAxis(*m) if kind == "axes" else RotationCentre(*m, 0) for m in marked[name][kind]]
+        axes, centres = marked[name]["axes"], marked[name]["centres"]
+        marks = Annotation(
+            axes=tuple(ReflectionAxis(*ends) for ends in axes),
+            centres=tuple(RotationCentre(x, y, 0) for x, y in centres),
+        )
         (heat_map,) = detector.heat_maps([photographs[name]])
-        images.append((find(heat_map), marks, heat_map.shape))
+        images.append((found_in(heat_map, task), ground_truth(marks, task), heat_map.shape))
     found = learnt(images)
-    logger.info("%s: %d are reported, two in three rightly\n%s", kind, found.told, found.reliability.round(2))
+    logger.info("%s: %d are reported, two in three rightly\n%s", KINDS[task], found.told, found.reliability.round(2))
     return found.weights
 
 

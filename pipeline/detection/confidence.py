@@ -11,8 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-import numpy as np
-
 from pipeline.detection.axes import DetectedAxis
 from pipeline.detection.centres import DetectedCentre
 
@@ -50,7 +48,11 @@ def terms(found: DetectedAxis | DetectedCentre, shape: tuple[int, ...]) -> tuple
 
 def calibrated(found: Sequence[Candidate], shape: tuple[int, ...], weights: Calibration) -> list[Candidate]:
     """The same, the most probable first; `score`: the probability."""
-    factors = weights.score, weights.length, weights.middle
-    odds = [weights.bias + float(np.dot(factors, terms(one, shape))) for one in found]
-    sure = [one._replace(score=1 / (1 + math.exp(-some))) for one, some in zip(found, odds)]
+    sure = [one._replace(score=_probability(terms(one, shape), weights)) for one in found]
     return sorted(sure, key=lambda one: -one.score)
+
+
+def _probability(of: tuple[float, float, float], weights: Calibration) -> float:
+    score, length, middle = of
+    odds = weights.bias + weights.score * score + weights.length * length + weights.middle * middle
+    return (1 + math.tanh(odds / 2)) / 2  # the logistic function, which cannot overflow so

@@ -30,7 +30,7 @@ from pipeline.params.values import InputSize
 from pipeline.runtime.files import atomic_file
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]  # NaN is none
-Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Weight = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]  # of a logistic regression; NaN is none
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -62,7 +62,7 @@ class ModelRecord:
     portable: Flag = False  # the first checkpoints were all as they had been trained
     views: tuple[tuple[InputSize, Flag], ...] = ()  # before views, detection looked as it does without any
     detection_threshold: Fraction | None = None  # before there was one, none was looked for
-    calibration: tuple[Finite, Finite, Finite, Finite, Fraction] | None = None  # before, scores were of heat maps
+    calibration: tuple[Weight, Weight, Weight, Weight, Fraction] | None = None  # before, scores were of heat maps
     params: dict[str, Any] = field(default_factory=dict)  # the released code's checkpoints do not tell them
     checksum: str = field(default="", compare=False)  # the first were written without
 

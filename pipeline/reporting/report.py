@@ -39,8 +39,9 @@ DETECTION_NOTE = (
     "What `symmetry detect` finds in these heat maps, what the classical detector finds, and the vertical centre line "
     "(rotation: the centre), beside the marks. sAP is AxisSym's, with its order of an image's "
     "predictions, and by their score; max F and top-1 are those of the SDRW competition; docs/evaluation.md explains "
-    "them. The detection threshold was chosen on validation images and is stored with the model. Published for "
-    "AxisSym on the real DENDI, sAP@5, 10 and 15: {}."
+    "them. Scores are those of the heat map, also for the shipped weights, of which `symmetry detect` makes "
+    "probabilities. The detection threshold was chosen on validation images and is stored with the model. Published "
+    "for AxisSym on the real DENDI, sAP@5, 10 and 15: {}."
 ).format("; ".join(f"{kind} {', '.join(map(str, figures))}" for kind, figures in SAP.items()))
 ROBUSTNESS_NOTE = (
     "The images and their truth are turned by up to 45 degrees at random, by a quarter turn, or mirrored. "

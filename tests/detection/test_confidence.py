@@ -52,6 +52,12 @@ def test_extreme_scores_and_points(score):
     assert 0 <= axis.score <= 1
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_weights_as_large_as_a_checkpoint_may_hold(sign):
+    (axis,) = calibrated([LONG], SHAPE, Calibration(sign * 1e6, sign * 1e6, 0, 0, 0.5))
+    assert axis.score == max(sign, 0)
+
+
 def test_the_fold_of_a_centre_stays():
     (centre,) = calibrated([DetectedCentre(3.0, 4.0, 0.5, 6)], SHAPE, WEIGHTS)
     assert centre.fold == 6 and calibrated([], SHAPE, WEIGHTS) == []

@@ -7,7 +7,7 @@ import pytest
 
 from stages import check
 from stages.command import run_stage
-from tests.project import run
+from tests.project import called, run
 
 
 @pytest.fixture
@@ -57,3 +57,10 @@ def test_a_stage_that_is_called_wrongly_says_how(monkeypatch, words):
     monkeypatch.setattr("sys.argv", ["stages/pack.py", *words])
     with pytest.raises(SystemExit, match="^usage: python stages/pack.py DATASET USE; DVC calls it so"):
         run_stage(stage)
+
+
+def test_a_word_that_comes_too_late(tmp_path):
+    """The libraries were set up by params.yaml before it was read."""
+    done = called(tmp_path, "stages.weights", "some", "task=reflection", "reproducible=machine")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "ParamsError: reproducible: acts before a stage reads its words; set it in params.yaml" in done.stderr
