@@ -28,6 +28,11 @@ def test_a_probability():
     assert axis.score == pytest.approx(1 / (1 + math.exp(-(1 + 2 * math.log(80 / 120)))))
 
 
+def test_the_probability_of_one_aside():
+    (axis,) = calibrated([DetectedAxis(11.5, 9.5, 11.5, 89.5, 0.5)], SHAPE, WEIGHTS)
+    assert axis.score == pytest.approx(1 / (1 + math.exp(-(1 + 2 * math.log(80 / 120) - 3 * 48 / 120))))
+
+
 def test_a_long_axis_in_the_middle_comes_before_a_short_one_aside():
     first, second = calibrated([SHORT, LONG], SHAPE, WEIGHTS)
     assert (first[:4], second[:4]) == (LONG[:4], SHORT[:4]) and first.score > second.score
