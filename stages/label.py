@@ -18,13 +18,14 @@ from stages.command import run_stage
 
 
 def main(name: str, file: str, *views: str) -> None:
-    """Write what models/weights/NAME finds: {photograph: [[x1, y1, x2, y2, score], ...]}, in pixels of it as composites
-    use it, at most 640 a side."""
+    """Write what models/weights/NAME finds: {photograph: {"axes": [[x1, y1, x2, y2, score], ...], "centres": []}}, in
+    pixels of it as composites use it, at most 640 a side."""
     photographs, _ = read_photographs(located(load_params().synthetic.photographs))
     trained = load("reflection", Path("models/weights") / name / "model.safetensors")
     detector = Detector(trained.model, replace(trained.record, views=tuple(parse_view(view) for view in views)))
     shown = tqdm(photographs.values(), desc="axes", unit="image")
-    found = [[list(axis) for axis in seen.axes] for seen in detector.stream(shown, threshold=0.0)]
+    seen = detector.stream(shown, threshold=0.0)
+    found = [{"axes": [list(axis) for axis in one.axes], "centres": []} for one in seen]
     write_text(Path(file), json.dumps(dict(zip(photographs, found, strict=True))) + "\n")
 
 

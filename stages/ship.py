@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
 from pipeline.conversion.graph import STRIDE, any_size, graph_beside
 from pipeline.conversion.portable import portable
 from pipeline.data.packed.split import packed_splits
 from pipeline.data.reading.files import read_json
+from pipeline.data.synthesis.synthetic import marked as marks_of
 from pipeline.data.synthesis.synthetic import read_photographs
 from pipeline.detection.confidence import Calibration
 from pipeline.errors import UserError
@@ -67,11 +67,7 @@ def _calibration(detector: Detector, folder: Path) -> Calibration | None:
         return None
     task, images = detector.task, []
     for name in tqdm(sorted(marked), desc="marked", unit="image"):
-        axes, centres = marked[name]["axes"], marked[name]["centres"]
-        marks = Annotation(
-            axes=tuple(ReflectionAxis(*ends) for ends in axes),
-            centres=tuple(RotationCentre(x, y, 0) for x, y in centres),
-        )
+        marks = marks_of(**marked[name])
         (heat_map,) = detector.heat_maps([photographs[name]])
         images.append((found_in(heat_map, task), ground_truth(marks, task), heat_map.shape))
     found = learnt(images)

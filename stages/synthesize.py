@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.data.formats.labelme import own
 from pipeline.data.packed.split import SUFFIX
 from pipeline.data.preparation.prepare import pack
-from pipeline.data.synthesis.synthetic import BARE, generate, read_axes, read_photographs
+from pipeline.data.synthesis.synthetic import generate, read_marks, read_photographs
 from pipeline.params import load_params
 from pipeline.params.project import located
 from pipeline.runtime.files import atomic_folder
@@ -25,10 +25,10 @@ def main(name: str, task: str, *changes: str) -> None:
     params = load_params(changes=[f"task={task}", *changes])
     size, folder = params.chosen.input_size, Path("data/synthetic") / name
     parts = read_photographs(located(params.synthetic.photographs))
-    axes = params.synthetic.axes
-    known = read_axes(located(axes), parts[0], params.synthetic.least) if axes else None
+    marks = params.synthetic.marks
+    known = read_marks(located(marks), parts[0], params.synthetic.least) if marks else None
     counts, backdrops = (params.synthetic.images, VALIDATION_IMAGES), (known, None)  # validation by geometry alone
-    bare = BARE if known else 0.0, VALIDATION_BARE
+    bare = params.synthetic.whole if known else 0.0, VALIDATION_BARE
     with atomic_folder(folder / "images") as part:
         for split, named, count, share, some in zip(SPLITS, parts, counts, bare, backdrops):
             (part / split).mkdir()

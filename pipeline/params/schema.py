@@ -123,7 +123,8 @@ class SyntheticParams(_Section):
 
     photographs: Folder
     images: Count
-    axes: File
+    marks: File
+    whole: Annotated[Number, Field(ge=0, le=1)]
     least: Annotated[Number, Field(ge=0, le=1)]
 
 

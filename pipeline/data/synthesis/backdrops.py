@@ -1,4 +1,4 @@
-"""Backdrops of composites: crops of photographs, with those axes of theirs that are known.
+"""Backdrops of composites: crops of photographs, with those axes and centres of theirs that are known.
 
 Coordinates: x right, y down, in pixels, pixel centres at integers.
 """
@@ -21,23 +21,23 @@ TRIES = 60  # draws of a crop before one that cuts axes is taken
 
 @dataclass(frozen=True)
 class Backdrops:
-    """Photographs, and the axes of each that are known, in its pixels; none are known by default."""
+    """Photographs, and what is known to be marked in each, in its pixels; nothing by default."""
 
     photographs: Photographs
-    axes: Sequence[Sequence[ReflectionAxis]] = ()
+    marks: Sequence[Annotation] = ()
 
 
 def backdrop(
     rng: Generator, backdrops: Backdrops, size: Size, share: tuple[float, float]
-) -> tuple[np.ndarray, tuple[ReflectionAxis, ...]]:
-    """A random crop of a photograph, float32 [height, width, 3] in [0, 1], and the known axes inside, in its pixels.
+) -> tuple[np.ndarray, Annotation]:
+    """A random crop of a photograph, float32 [height, width, 3] in [0, 1], and the known marks inside, in its pixels.
 
     `share`: of the photograph's shorter side. A crop that cuts no known axis is preferred.
     """
     height, width = size
     number = int(rng.integers(len(backdrops.photographs)))
-    photograph, axes = backdrops.photographs[number], backdrops.axes[number] if backdrops.axes else ()
-    annotation = Annotation(tuple(axes))
+    photograph = backdrops.photographs[number]
+    annotation = backdrops.marks[number] if backdrops.marks else Annotation()
     rows, columns = photograph.shape[:2]
     for _ in range(TRIES):
         zoom = min(rows / height, columns / width) * rng.uniform(*share)
@@ -53,8 +53,9 @@ def backdrop(
     flipped = rng.choice([-1, 1])
     if flipped < 0:
         moved = moved.moved(lambda x, y: (width - 1 - x, y))
-    kept = tuple(axis for axis, part in zip(moved.axes, inside) if part > 0.6)
-    return tint(rng, pixels[:, ::flipped]), kept
+    axes = tuple(axis for axis, part in zip(moved.axes, inside) if part > 0.6)
+    centres = tuple(one for one in moved.centres if 0 <= one.x <= width - 1 and 0 <= one.y <= height - 1)
+    return tint(rng, pixels[:, ::flipped]), Annotation(axes, centres=centres)
 
 
 def _cropped(annotation: Annotation, left: float, top: float, zoom: float) -> Annotation:
@@ -72,7 +73,11 @@ def _share_inside(axis: ReflectionAxis, size: Size) -> float:
     return float(((x >= 0) & (y >= 0) & (x <= size[1] - 1) & (y <= size[0] - 1)).mean())
 
 
-def covered(axis: ReflectionAxis, places: list[Place]) -> bool:
-    """Whether objects lie over a fifth of an axis or more."""
-    x, y = _along(axis)
-    return sum(float(np.mean(np.hypot(x - a, y - b) < radius)) for a, b, radius in places) > 0.2
+def uncovered(marks: Annotation, places: list[Place]) -> Annotation:
+    """The axes of which objects hide a fifth at most, and the centres that none hides."""
+
+    def hidden(x: np.ndarray | float, y: np.ndarray | float) -> float:
+        return sum(float(np.mean(np.hypot(x - a, y - b) < radius)) for a, b, radius in places)
+
+    axes = tuple(axis for axis in marks.axes if hidden(*_along(axis)) <= 0.2)
+    return Annotation(axes, centres=tuple(centre for centre in marks.centres if not hidden(centre.x, centre.y)))

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from pipeline.annotations import Annotation, Point, ReflectionAxis, ReflectionDisc, RotationCentre
-from pipeline.data.synthesis.backdrops import Backdrops, Place, Size, backdrop, covered
+from pipeline.data.synthesis.backdrops import Backdrops, Place, Size, backdrop, uncovered
 from pipeline.data.synthesis.discs import discs
 from pipeline.data.synthesis.outlines import Outline, random_outline, random_profile
 from pipeline.data.synthesis.painting import Paint, Photographs
@@ -66,8 +66,8 @@ def source(image: Image.Image) -> np.ndarray:
 def compose(
     rng: Generator, photographs: Photographs, backdrops: Backdrops, size: Size, recipe: Recipe, disturb: bool = True
 ) -> tuple[np.ndarray, Annotation]:
-    """Draw one composite of `photographs`, which lend content to objects, over one of `backdrops`, whose own axes are
-    marked, too, where they are known and remain visible.
+    """Draw one composite of `photographs`, which lend content to objects, over one of `backdrops`, whose own marks
+    are taken over, where they are known and remain visible.
 
     Without `disturb` every other symmetry is exact: no uneven light, noise, blur, shadow, slant or ripple, and no
     distractors. Returns the image, uint8 RGB [height, width, 3], and its marks.
@@ -75,17 +75,16 @@ def compose(
     if rng.random() < recipe.scenes:
         canvas, annotation = _scene(rng, photographs, size, rng.random() < recipe.water, disturb)
     elif _happens(rng, recipe.bare):
-        canvas, axes = backdrop(rng, backdrops, size, WHOLE)
-        annotation = Annotation(axes)
+        canvas, annotation = backdrop(rng, backdrops, size, WHOLE)
     elif _happens(rng, recipe.round):
         canvas, annotation = _round_things(rng, photographs, backdrops, size, recipe)
     else:
-        canvas, axes = backdrop(rng, backdrops, size, recipe.backdrop)
+        canvas, known = backdrop(rng, backdrops, size, recipe.backdrop)
         symmetries = [MIRROR] * int(rng.choice(recipe.mirrors))
         symmetries += [_rotation(rng, recipe) for _ in range(rng.choice(recipe.rotations))]
         symmetries += [NONE] * int(disturb and rng.integers(3))  # distractors
         places = _places(rng, size, recipe.extent, len(symmetries))
-        annotation = Annotation(tuple(axis for axis in axes if not covered(axis, places)))
+        annotation = uncovered(known, places)
         for symmetry, place in zip(symmetries, places, strict=True):
             old, new = annotation, _object(rng, canvas, photographs, symmetry, place, recipe, disturb)
             annotation = Annotation(old.axes + new.axes, old.discs + new.discs, old.centres + new.centres)

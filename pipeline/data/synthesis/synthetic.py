@@ -1,6 +1,6 @@
 """Training images from any folder of photographs: composites, with LabelMe's JSON beside each.
 
-Photographs lend content and backdrops; what is marked comes from geometry, or was found in them before. Image i
+Photographs lend content and backdrops; what is marked comes from geometry, or was known of them before. Image i
 follows from the seed, its part and i, whatever the number of processes. No photograph serves both training and
 validation.
 """
@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pipeline.annotations import ReflectionAxis
+from pipeline.annotations import Annotation, ReflectionAxis, RotationCentre
 from pipeline.data.formats.labelme import shapes as labelme
 from pipeline.data.reading.files import image_files, read_json
 from pipeline.data.reading.images import read_photograph
@@ -31,7 +31,6 @@ Named = dict[str, np.ndarray]  # photographs, uint8 [height, width, 1 or 3], by 
 FEWEST = 20  # photographs
 VALIDATION = 0.05  # share of the photographs
 DOUBT = 0.8  # of the score from which a found axis counts; below, there is none
-BARE = 0.3  # share of training images that are whole photographs, where their axes are known
 ASPECTS = (1, 4 / 3, 3 / 2, 8 / 7)  # longer side / shorter side
 
 # Backdrops are close crops, in which few whole things remain that are symmetric and not marked.
@@ -62,8 +61,8 @@ def generate(
 ) -> None:
     """Write `count` images, the longer side `size` pixels, and their marks into `folder`, which exists.
 
-    `bare`: share of images that are whole photographs; `backdrops`: those photographs whose axes are known; by default
-    all, without axes.
+    `bare`: share of images that are whole photographs; `backdrops`: those photographs whose marks are known; by default
+    all, without marks.
     """
     recipe = replace(RECIPES[task], bare=bare)
     backdrops = backdrops or Backdrops(photographs)
@@ -97,24 +96,41 @@ def read_photographs(folder: Path) -> tuple[Named, Named]:
     return read(shuffled[apart:]), read(shuffled[:apart])
 
 
-def read_axes(path: Path, photographs: Named, least: float) -> Backdrops:
-    """The photographs with the axes found in them before, {name: [[x1, y1, x2, y2, score], ...]} in a JSON file.
+def read_marks(path: Path, photographs: Named, least: float) -> Backdrops:
+    """The photographs that a JSON file names, {name: {"axes": [[x1, y1, x2, y2], ...], "centres": [[x, y], ...]}}.
 
-    An axis counts with a score of `least` or more; photographs with one that is nearly as good are left out, as it is
-    in doubt. Raises DataError where the file is not of this form or lacks a photograph, or all are in doubt.
+    An axis that was found, not marked, has a fifth number, its score. It counts with `least` or more; photographs with
+    one that is nearly as good are left out, as it is in doubt. Raises DataError where the file is not of this form,
+    names none of the photographs, or all are in doubt.
     """
-    found = read_json(path)
+    known = read_json(path)
     try:
-        axes = {name: [axis for axis in found[name] if axis[4] > DOUBT * least] for name in photographs}
-        sure = [name for name, some in axes.items() if all(axis[4] >= least for axis in some)]
-        marks = [[ReflectionAxis(*axis[:4]) for axis in axes[name]] for name in sure]
-    except (KeyError, TypeError, IndexError) as error:
+        told = {name: known[name] for name in photographs if name in known}
+        axes = {name: [axis for axis in one["axes"] if score(axis) > DOUBT * least] for name, one in told.items()}
+        sure = [name for name, some in axes.items() if all(score(axis) >= least for axis in some)]
+        marks = [marked(axes[name], told[name]["centres"]) for name in sure]
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{path}: expected {{photograph: [[x1, y1, x2, y2, score], ...]}} for all of them: {error!r}"
+            f'{path}: expected {{photograph: {{"axes": [[x1, y1, x2, y2], ...], "centres": [[x, y], ...]}}}}: {error!r}'
         ) from None
+    if not told:
+        raise DataError(f"{path}: names none of the {len(photographs)} photographs for training")
     if not sure:
         raise DataError(f"{path}: every photograph has an axis of a score between {DOUBT * least:g} and {least:g}")
     return Backdrops([photographs[name] for name in sure], marks)
+
+
+def marked(axes: Sequence[Sequence[float]], centres: Sequence[Sequence[float]]) -> Annotation:
+    """The marks of an entry of such a file; the fold of centres is not known and written as 0."""
+    return Annotation(
+        axes=tuple(ReflectionAxis(*map(float, axis[:4])) for axis in axes),
+        centres=tuple(RotationCentre(float(x), float(y), 0) for x, y in centres),
+    )
+
+
+def score(axis: Sequence[float]) -> float:
+    """Of an axis in such a file; 1 for one that a person marked."""
+    return axis[4] if len(axis) > 4 else 1.0
 
 
 @dataclass(frozen=True)
