@@ -20,7 +20,7 @@ from tests.graph.stages import FILES, GRAPHS, LINKS, PROJECT, resolved
 PARAMS = load_params(PROJECT / "params.yaml")
 MAIN, PRESETS, WEIGHTS = (GRAPHS[file] for file in FILES)
 CELLS = [name for name in PRESETS if name not in ("table", "spread")]
-EXPENSIVE = ["train", "ablation", *CELLS, "synthesize", "label", "taught", "weights", "further"]
+EXPENSIVE = ["train", "ablation", *CELLS, "synthesize", "label", "weights", "further"]
 
 
 @pytest.mark.parametrize("name", EXPENSIVE)
@@ -38,6 +38,11 @@ def test_the_main_graph_does_not_wait_for_the_weights():
     }
     deps = {Path(dep) for name in MAIN for stage in resolved()[name] for dep in stage.deps}
     assert not [dep for dep in deps for out in outs if dep == out or dep in out.parents]
+
+
+def test_composites_depend_on_the_marks_that_their_command_names():
+    for stage in resolved()["synthesize"]:
+        assert stage.changes.get("synthetic.marks", "data/named/synthetic.marks") in stage.deps, stage.name
 
 
 def test_metrics_are_kept_by_git_and_listed():

@@ -135,7 +135,7 @@ def test_set_param_keeps_every_comment(project):
         "train.datasets=[own]",
         "presets.options=[a]",
         "backbones.lite.blocks=[1,2,3]",
-        "synthetic.axes=x",
+        "synthetic.marks=x",
         "presets.groups=[]",
     ],
 )

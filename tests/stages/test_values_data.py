@@ -188,13 +188,16 @@ def test_composites(folder, monkeypatch):
         generate(photographs, part, task, count, size, seed, 0, bare, backdrops)
 
     monkeypatch.setattr(synthesize, "generate", noted)
-    found = {f"{number}.png": [[5 + number, 8, 5 + number, 56, 0.1 * (number % 10)]] for number in range(20)}
-    (folder / "axes.json").write_text(json.dumps(found))
+    axes = [[5 + number, 8, 5 + number, 56, 0.1 * (number % 10)] for number in range(20)]
+    found = {f"{number}.png": {"axes": [axis], "centres": [[9, 9]]} for number, axis in enumerate(axes)}
+    (folder / "marks.json").write_text(json.dumps(found))
     changes = ["data_seed=6", "synthetic.images=3", "backbones.lite.input_size=64"]
-    synthesize.main("small", "rotation", *changes, "synthetic.axes=axes.json", "synthetic.least=0.25")
+    synthesize.main(
+        "small", "rotation", *changes, "synthetic.marks=marks.json", "synthetic.least=0.25", "synthetic.whole=0.4"
+    )
     (*train, known), (*val, unknown) = seen
-    assert train == [19, "train", "rotation", 3, 64, 6, 0.3] and val == [1, "val", "rotation", 2, 64, 6, 0.5]
-    assert unknown is None and known.axes and {len(some) for some in known.axes} == {0, 1}
+    assert train == [19, "train", "rotation", 3, 64, 6, 0.4] and val == [1, "val", "rotation", 2, 64, 6, 0.5]
+    assert unknown is None and {(len(some.axes), len(some.centres)) for some in known.marks} == {(0, 1), (1, 1)}
     for name, count in (("train", 3), ("val", 2)):
         split = PackedSplit(Path(f"data/synthetic/small/packed/own/{name}.safetensors"), "rotation")
         samples = own.samples(Path("data/synthetic/small/images"), [], name, "rotation", ())

@@ -71,8 +71,8 @@ def test_axes_of_photographs(folder, columns, monkeypatch):
     found = read("axes.json")
     assert set(sizes) == {96, 64} and len(sizes) == 2 * len(found)
     assert len(found) == 11 and found.keys() <= columns.keys()  # one is kept for validation
-    for name, axes in found.items():
-        x1, y1, x2, y2, score = axes[0]
+    for name, marks in found.items():
+        x1, y1, x2, y2, score = marks["axes"][0]
         assert [x1, x2] == pytest.approx([columns[name]] * 2, abs=2)
         assert sorted((y1, y2)) == pytest.approx([30, 169], abs=4) and 0.3 < score < 0.8
 

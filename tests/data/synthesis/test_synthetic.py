@@ -14,11 +14,11 @@ from skimage.data import astronaut, chelsea, coffee
 from pipeline.annotations import Annotation, ReflectionAxis, ReflectionDisc, RotationCentre
 from pipeline.data.formats.labelme import own
 from pipeline.data.formats.labelme import shapes as labelme
-from pipeline.data.synthesis.backdrops import Backdrops, covered
+from pipeline.data.synthesis.backdrops import Backdrops, uncovered
 from pipeline.data.synthesis.composites import Recipe, compose
 from pipeline.data.synthesis.outlines import random_profile
 from pipeline.data.synthesis.symmetries import MIRROR
-from pipeline.data.synthesis.synthetic import RECIPES, generate, read_axes, read_photographs
+from pipeline.data.synthesis.synthetic import RECIPES, generate, read_marks, read_photographs
 from pipeline.errors import DataError
 from pipeline.params import load_params
 
@@ -121,7 +121,9 @@ def lined(x1, y1, x2, y2, shape=(300, 400)):
 
 def test_axes_of_backdrops_are_carried_along():
     ends = [(200, 60, 210, 240), (90, 150, 300, 140), (60, 60, 120, 130)]
-    backdrops = Backdrops([lined(*points) for points in ends], [[ReflectionAxis(*points)] for points in ends])
+    backdrops = Backdrops(
+        [lined(*points) for points in ends], [Annotation((ReflectionAxis(*points),)) for points in ends]
+    )
     marked = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -135,16 +137,36 @@ def test_axes_of_backdrops_are_carried_along():
     assert marked > 30
 
 
-def test_hidden_axes_of_backdrops_are_not_marked():
+def test_centres_of_backdrops_are_carried_along():
+    places, marked = [(60, 60), (200, 150), (390, 290)], 0
+    photograph = np.full((300, 400, 3), 30, np.uint8)
+    for x, y in places:
+        photograph[max(y - 6, 0) : y + 7, max(x - 6, 0) : x + 7] = 255
+    known = Annotation(centres=tuple(RotationCentre(x, y, 0) for x, y in places))
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        recipe = Recipe(bare=1.0)
+        image, annotation = compose(rng, PHOTOGRAPHS, Backdrops([photograph], [known]), (180, 200), recipe, False)
+        marked += len(annotation.centres)
+        for centre in annotation.centres:
+            assert 0 <= centre.x <= 199 and 0 <= centre.y <= 179 and image[round(centre.y), round(centre.x)].min() > 120
+    assert marked > 20
+
+
+def test_hidden_marks_of_backdrops_are_not_taken_over():
     axis, other = ReflectionAxis(100, 20, 100, 120), ReflectionAxis(10, 10, 60, 10)
-    assert covered(axis, [(100, 60, 40)]) and covered(axis, [(100, 20, 15), (100, 120, 15)])
-    assert not covered(other, [(100, 60, 40)]) and not covered(axis, [(100, 20, 15)]) and not covered(axis, [])
+    within, beside = RotationCentre(100, 50, 0), RotationCentre(150, 60, 0)
+    marks = Annotation((axis, other), centres=(within, beside))
+    assert uncovered(marks, []) == marks
+    assert uncovered(marks, [(100, 60, 40)]) == Annotation((other,), centres=(beside,))
+    assert uncovered(marks, [(100, 20, 15)]) == marks  # a seventh of the axis
+    assert uncovered(marks, [(100, 20, 15), (100, 120, 15)]) == Annotation((other,), centres=(within, beside))
 
 
 def test_whole_photographs_are_a_share(tmp_path):
     axis, photographs = ReflectionAxis(200, 60, 210, 240), [lined(200, 60, 210, 240)] * 3
     slope, whole = (axis.x2 - axis.x1) / (axis.y2 - axis.y1), []
-    backdrops = Backdrops(photographs, [[axis]] * 3)
+    backdrops = Backdrops(photographs, [Annotation((axis,))] * 3)
     for name, share in (("without", 0.0), ("with", 0.3)):
         (tmp_path / name / "train").mkdir(parents=True)
         generate(photographs, tmp_path / name / "train", "reflection", 40, 96, 1, 0, share, backdrops)
@@ -156,18 +178,34 @@ def test_whole_photographs_are_a_share(tmp_path):
 
 def test_only_photographs_that_are_in_no_doubt(tmp_path):
     scores = {"a": [0.9], "b": [0.45], "c": [0.9, 0.45], "d": [], "e": [0.39]}
-    found = {name: [[1, 2, 3, 4, score] for score in some] for name, some in scores.items()}
-    (tmp_path / "axes.json").write_text(json.dumps(found))
-    photographs = {name: np.full((2, 2, 3), number) for number, name in enumerate(scores)}
-    backdrops = read_axes(tmp_path / "axes.json", photographs, 0.5)
-    assert [int(pixels[0, 0, 0]) for pixels in backdrops.photographs] == [0, 3, 4]
-    assert backdrops.axes == [[ReflectionAxis(1, 2, 3, 4)], [], []]
+    found = {name: {"axes": [[1, 2, 3, 4, s] for s in some], "centres": []} for name, some in scores.items()}
+    found["f"] = {"axes": [[1, 2, 3, 4]], "centres": [[5, 6]]}  # marked by a person
+    (tmp_path / "marks.json").write_text(json.dumps(found))
+    photographs = {name: np.full((2, 2, 3), number) for number, name in enumerate("abcdefg")}  # nothing is known of g
+    backdrops = read_marks(tmp_path / "marks.json", photographs, 0.5)
+    assert [int(pixels[0, 0, 0]) for pixels in backdrops.photographs] == [0, 3, 4, 5]
+    axis, centre = ReflectionAxis(1, 2, 3, 4), RotationCentre(5, 6, 0)
+    assert backdrops.marks == [Annotation((axis,)), Annotation(), Annotation(), Annotation((axis,), centres=(centre,))]
     with pytest.raises(DataError, match="every photograph has an axis of a score between 0.4 and 0.5"):
-        read_axes(tmp_path / "axes.json", {name: photographs[name] for name in "bc"}, 0.5)
+        read_marks(tmp_path / "marks.json", {name: photographs[name] for name in "bc"}, 0.5)
+    with pytest.raises(DataError, match="marks.json: names none of the 1 photographs for training"):
+        read_marks(tmp_path / "marks.json", {"g": photographs["g"]}, 0.5)
 
 
-@pytest.mark.parametrize("content", [{}, [], {"a": [[1, 2, 3, 4]]}, {"a": [[1, 2, 3, 4, "x"]]}, {"a": 3}])
-def test_a_wrong_file_of_axes(tmp_path, content):
-    (tmp_path / "axes.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="axes.json: expected {photograph"):
-        read_axes(tmp_path / "axes.json", {"a": np.zeros((2, 2, 3))}, 0.5)
+@pytest.mark.parametrize(
+    "entry",
+    [
+        3,
+        [],
+        {"axes": []},
+        {"axes": [[1, 2, 3]], "centres": []},
+        {"axes": [[1, 2, 3, "x"]], "centres": []},
+        {"axes": [[1, 2, 3, 4, "x"]], "centres": []},
+        {"axes": [], "centres": [[1, 2, 3]]},
+        {"axes": [], "centres": 1},
+    ],
+)
+def test_a_wrong_file_of_marks(tmp_path, entry):
+    (tmp_path / "marks.json").write_text(json.dumps({"a": entry}))
+    with pytest.raises(DataError, match="marks.json: expected {photograph"):
+        read_marks(tmp_path / "marks.json", {"a": np.zeros((2, 2, 3))}, 0.5)
