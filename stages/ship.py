@@ -71,7 +71,7 @@ def _calibration(detector: Detector, folder: Path) -> Calibration | None:
         (heat_map,) = detector.heat_maps([photographs[name]])
         images.append((found_in(heat_map, task), ground_truth(marks, task), heat_map.shape))
     found = learnt(images)
-    logger.info("%s: %d are reported, two in three rightly\n%s", KINDS[task], found.told, found.reliability.round(2))
+    logger.info("%s: %d are reported, three in four rightly\n%s", KINDS[task], found.told, found.reliability.round(2))
     return found.weights
 
 
