@@ -39,7 +39,7 @@ def test_probabilities_are_shares(calibration):
     assert np.abs(table.probability - table.right)[table.found >= 100].max() < 0.08
 
 
-def test_two_in_three_of_what_is_reported_are_right(calibration):
+def test_three_in_four_of_what_is_reported_are_right(calibration):
     rng = np.random.default_rng(1)
     right = told = 0
     for found, marked, shape in (image(rng) for _ in range(1000)):
