@@ -254,11 +254,16 @@ def _weather(rng: Generator, canvas: np.ndarray) -> np.ndarray:
 
 
 def _styled(rng: Generator, image: np.ndarray) -> np.ndarray:
-    """A grey, posterised or painted picture, uint8 [height, width, 3]."""
+    """A grey, toned, recoloured, posterised or painted picture, uint8 [height, width, 3]."""
+    dark, light = rng.integers(0, 90, 3), rng.integers(165, 256, 3)
+    mixing = 0.4 * np.eye(3) + 0.6 * rng.dirichlet(np.ones(3), 3)  # rows sum to 1: greys remain greys
     styles = (
         lambda picture: ImageOps.grayscale(picture).convert("RGB"),
+        lambda picture: ImageOps.colorize(ImageOps.grayscale(picture), tuple(map(int, dark)), tuple(map(int, light))),
+        lambda picture: picture.convert("RGB", tuple(np.pad(mixing, ((0, 0), (0, 1))).ravel())),
         lambda picture: ImageOps.posterize(picture, int(rng.integers(2, 5))),
         lambda picture: picture.filter(ImageFilter.MedianFilter(5)),
+        lambda picture: picture.filter(ImageFilter.ModeFilter(int(rng.choice((5, 7, 9))))),
         lambda picture: ImageOps.autocontrast(picture, cutoff=rng.uniform(0, 10)),
     )
     return np.asarray(styles[rng.integers(len(styles))](Image.fromarray(image)))

@@ -38,7 +38,7 @@ RECIPES: dict[Task, Recipe] = {
     "reflection": Recipe(
         mirrors=(0, 1, 1, 1, 1, 2, 2, 3, 4), rotations=(0, 0, 0, 0, 0, 0, 0, 1), dihedral=0.7,
         scenes=0.15, water=0.35, upright=0.75, extent=(0.15, 0.98), backdrop=(0.3, 0.75),
-        profiles=0.45, silhouettes=0.35, aligned=0.6, feathered=0.25, bend=0.25, clutter=(0, 0, 1, 2, 3), styles=0.25,
+        profiles=0.45, silhouettes=0.35, aligned=0.6, feathered=0.25, bend=0.25, clutter=(0, 0, 1, 2, 3), styles=0.4,
     ),
     "rotation": Recipe(
         mirrors=(0, 0, 1), rotations=(0, 1, 1, 1, 1, 2, 2, 3), dihedral=0.5, continuous=0.25, round=0.3,
