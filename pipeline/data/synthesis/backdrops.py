@@ -21,10 +21,23 @@ TRIES = 60  # draws of a crop before one that cuts axes is taken
 
 @dataclass(frozen=True)
 class Backdrops:
-    """Photographs, and what is known to be marked in each, in its pixels; nothing by default."""
+    """Photographs, and what is known to be marked in each, in its pixels; nothing by default.
+
+    `shares`: of the people who mark a photograph, how many draw each of its axes, in 0..1; by default all.
+    """
 
     photographs: Photographs
     marks: Sequence[Annotation] = ()
+    shares: Sequence[Sequence[float]] = ()
+
+    def drawn(self, rng: Generator, number: int) -> Annotation:
+        """What one person marks in a photograph: each axis as often as people draw it."""
+        annotation = self.marks[number] if self.marks else Annotation()
+        if not self.shares:
+            return annotation
+        shares = zip(annotation.axes, self.shares[number], strict=True)
+        axes = tuple(axis for axis, share in shares if share == 1 or rng.random() < share)
+        return Annotation(axes, annotation.discs, annotation.centres)
 
 
 def backdrop(
@@ -37,7 +50,7 @@ def backdrop(
     height, width = size
     number = int(rng.integers(len(backdrops.photographs)))
     photograph = backdrops.photographs[number]
-    annotation = backdrops.marks[number] if backdrops.marks else Annotation()
+    annotation = backdrops.drawn(rng, number)
     rows, columns = photograph.shape[:2]
     for _ in range(TRIES):
         zoom = min(rows / height, columns / width) * rng.uniform(*share)

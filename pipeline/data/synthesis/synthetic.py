@@ -100,8 +100,9 @@ def read_marks(path: Path, photographs: Named, least: float) -> Backdrops:
     """The photographs that a JSON file names, {name: {"axes": [[x1, y1, x2, y2], ...], "centres": [[x, y], ...]}}.
 
     An axis that was found, not marked, has a fifth number, its score. It counts with `least` or more; photographs with
-    one that is nearly as good are left out, as it is in doubt. Raises DataError where the file is not of this form,
-    names none of the photographs, or all are in doubt.
+    one that is nearly as good are left out, as it is in doubt. "shares", beside "axes" and as long, says how many of
+    those who mark the photograph draw each, in 0..1; by default all. Raises DataError where the file is not of this
+    form, names none of the photographs, or all are in doubt.
     """
     known = read_json(path)
     try:
@@ -109,15 +110,25 @@ def read_marks(path: Path, photographs: Named, least: float) -> Backdrops:
         axes = {name: [axis for axis in one["axes"] if score(axis) > DOUBT * least] for name, one in told.items()}
         sure = [name for name, some in axes.items() if all(score(axis) >= least for axis in some)]
         marks = [marked(axes[name], told[name]["centres"]) for name in sure]
+        shares = [drawn_by(known[name].get("shares"), axes[name]) for name in sure]
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise DataError(
-            f'{path}: expected {{photograph: {{"axes": [[x1, y1, x2, y2], ...], "centres": [[x, y], ...]}}}}: {error!r}'
+            f'{path}: expected {{photograph: {{"axes": [[x1, y1, x2, y2], ...], "centres": [[x, y], ...]}}}}, and '
+            f'"shares" in 0..1, one for each axis, or none: {error!r}'
         ) from None
     if not told:
         raise DataError(f"{path}: names none of the {len(photographs)} photographs for training")
     if not sure:
         raise DataError(f"{path}: every photograph has an axis of a score between {DOUBT * least:g} and {least:g}")
-    return Backdrops([photographs[name] for name in sure], marks)
+    return Backdrops([photographs[name] for name in sure], marks, shares)
+
+
+def drawn_by(shares: Sequence[float] | None, axes: Sequence[Sequence[float]]) -> list[float]:
+    """How many of those who mark a photograph draw each of its axes; all, where the file does not say."""
+    read = [1.0] * len(axes) if shares is None else [float(share) for share in shares]
+    if len(read) != len(axes) or not all(0 <= share <= 1 for share in read):
+        raise ValueError(f"shares {shares} of {len(axes)} axes")
+    return read
 
 
 def marked(axes: Sequence[Sequence[float]], centres: Sequence[Sequence[float]]) -> Annotation:
