@@ -153,6 +153,16 @@ def test_centres_of_backdrops_are_carried_along():
     assert marked > 20
 
 
+def test_axes_are_drawn_as_often_as_people_draw_them():
+    always, at_times, never = (ReflectionAxis(0, row, 9, row) for row in (1, 2, 3))
+    marks, rng = Annotation((always, at_times, never), centres=(RotationCentre(4, 4, 0),)), np.random.default_rng(0)
+    drawn = [Backdrops([], [marks], [[1, 0.3, 0]]).drawn(rng, 0) for _ in range(1000)]
+    assert {one.centres for one in drawn} == {marks.centres}
+    assert {one.axes for one in drawn} == {(always,), (always, at_times)}
+    assert 250 < sum(len(one.axes) == 2 for one in drawn) < 350
+    assert Backdrops([], [marks]).drawn(rng, 0) == marks and Backdrops([]).drawn(rng, 0) == Annotation()
+
+
 def test_hidden_marks_of_backdrops_are_not_taken_over():
     axis, other = ReflectionAxis(100, 20, 100, 120), ReflectionAxis(10, 10, 60, 10)
     within, beside = RotationCentre(100, 50, 0), RotationCentre(150, 60, 0)
@@ -179,13 +189,14 @@ def test_whole_photographs_are_a_share(tmp_path):
 def test_only_photographs_that_are_in_no_doubt(tmp_path):
     scores = {"a": [0.9], "b": [0.45], "c": [0.9, 0.45], "d": [], "e": [0.39]}
     found = {name: {"axes": [[1, 2, 3, 4, s] for s in some], "centres": []} for name, some in scores.items()}
-    found["f"] = {"axes": [[1, 2, 3, 4]], "centres": [[5, 6]]}  # marked by a person
+    found["f"] = {"axes": [[1, 2, 3, 4]], "shares": [0.6], "centres": [[5, 6]]}  # marked by a person
     (tmp_path / "marks.json").write_text(json.dumps(found))
     photographs = {name: np.full((2, 2, 3), number) for number, name in enumerate("abcdefg")}  # nothing is known of g
     backdrops = read_marks(tmp_path / "marks.json", photographs, 0.5)
     assert [int(pixels[0, 0, 0]) for pixels in backdrops.photographs] == [0, 3, 4, 5]
     axis, centre = ReflectionAxis(1, 2, 3, 4), RotationCentre(5, 6, 0)
     assert backdrops.marks == [Annotation((axis,)), Annotation(), Annotation(), Annotation((axis,), centres=(centre,))]
+    assert backdrops.shares == [[1], [], [], [0.6]]
     with pytest.raises(DataError, match="every photograph has an axis of a score between 0.4 and 0.5"):
         read_marks(tmp_path / "marks.json", {name: photographs[name] for name in "bc"}, 0.5)
     with pytest.raises(DataError, match="marks.json: names none of the 1 photographs for training"):
@@ -203,6 +214,9 @@ def test_only_photographs_that_are_in_no_doubt(tmp_path):
         {"axes": [[1, 2, 3, 4, "x"]], "centres": []},
         {"axes": [], "centres": [[1, 2, 3]]},
         {"axes": [], "centres": 1},
+        {"axes": [[1, 2, 3, 4]], "shares": [], "centres": []},
+        {"axes": [[1, 2, 3, 4]], "shares": [60], "centres": []},
+        {"axes": [[1, 2, 3, 4]], "shares": 1, "centres": []},
     ],
 )
 def test_a_wrong_file_of_marks(tmp_path, entry):
