@@ -1,6 +1,7 @@
 """Checkpoints outlive the program that made them: those of before load for good, and no key of params.yaml matters."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def test_checkpoints_of_before_give_the_heat_maps_of_before(path):
     require_whole(path)
     expected = np.load((CHECKPOINTS / path.name).with_suffix(".npy"))
     np.testing.assert_allclose(heat_map(path), expected, atol=2e-4)  # other processors round otherwise
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_what_is_shipped_names_no_place_of_the_machine_that_made_it(path):
+    words = re.findall(r'"([^"]*)"', json.dumps(record_of(path)))
+    assert "data/photographs" in words and not [word for word in words if word.startswith(("/", "~"))]
 
 
 def test_the_checkpoint_of_format_1_says_what_it_is():
