@@ -17,6 +17,7 @@ from pipeline.figures.pictures import overlay
 from pipeline.model.base import Model
 from pipeline.params.choices import Task
 from pipeline.processes import ALL, Shard
+from pipeline.runtime.ahead import ahead
 from pipeline.scoring.detections import DetectionScores, ImageScores, found_scores
 from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count
 from pipeline.scoring.heat_maps import heat_maps
@@ -106,7 +107,7 @@ def evaluate(model: Model, splits: Sequence[PackedSplit], batch: int, shard: Sha
     each, detections = {}, {}
     first = 0  # number of a split's first image
     for split in splits:
-        for number, heat_map in heat_maps(model, split, batch, split.dataset, shard):
+        for number, heat_map in ahead(heat_maps(model, split, batch, split.dataset, shard), batch):
             each[first + number] = count(heat_map, split.mask(number))
             detections[first + number] = _detection_scores(heat_map, split, number)
         first += len(split)

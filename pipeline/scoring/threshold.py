@@ -15,11 +15,13 @@ from pipeline.annotations import Annotation
 from pipeline.data.packed.split import PackedSplit, evaluation_images
 from pipeline.model.base import Model
 from pipeline.params.choices import Task
+from pipeline.runtime.ahead import ahead
 from pipeline.scoring.detections import found_in
 from pipeline.scoring.matching import best_threshold, ground_truth
 
 logger = logging.getLogger(__name__)
 MOST = 200  # images looked at; more would hardly move the threshold
+BATCH = 8  # images seen at a time
 
 
 def detection_threshold(model: Model, validation: Sequence[PackedSplit]) -> float | None:
@@ -32,7 +34,7 @@ def detection_threshold(model: Model, validation: Sequence[PackedSplit]) -> floa
         PackedSplit(split.path, task, split.chosen).excerpt(_evenly(len(split), MOST // len(validation)))
         for split in validation
     ]
-    return best_detection_threshold(_heat_maps(model, few), task)
+    return best_detection_threshold(ahead(_heat_maps(model, few), BATCH), task)
 
 
 def best_detection_threshold(images: Iterable[tuple[Annotation, np.ndarray]], task: Task) -> float | None:
@@ -59,11 +61,13 @@ def _heat_maps(model: Model, splits: Sequence[PackedSplit]) -> Iterator[tuple[An
     """What is marked in each image, and its heat map, seen as it is and mirrored, as detection does by default."""
     with tqdm(total=sum(map(len, splits)), desc="threshold", unit="image", leave=False) as bar:
         for split in splits:
-            for number in range(len(split)):
-                image = evaluation_images(split, [number]).to(model.device)
-                square = (model(image).sigmoid() + model(image.flip(3)).sigmoid().flip(3)) / 2
-                yield split.annotation(number), split.letterbox(number).native(square[0, 0].float().cpu()).numpy()
-                bar.update()
+            for first in range(0, len(split), BATCH):
+                numbers = range(first, min(first + BATCH, len(split)))
+                images = evaluation_images(split, numbers).to(model.device)
+                squares = (model(images).sigmoid() + model(images.flip(3)).sigmoid().flip(3)) / 2
+                for number, square in zip(numbers, squares.float().cpu(), strict=True):
+                    yield split.annotation(number), split.letterbox(number).native(square[0]).numpy()
+                    bar.update()
 
 
 def _evenly(length: int, most: int) -> list[int]:

@@ -98,10 +98,13 @@ def test_few_of_many_images_and_all_data_sets_alike(tmp_path, images, monkeypatc
     seen = []
     monkeypatch.setattr(calibration, "MOST", 8)
     real = calibration.evaluation_images
-    monkeypatch.setattr(calibration, "evaluation_images", lambda *asked: seen.append(asked[0]) or real(*asked))
-    detection_threshold(Shown(), splits)
-    assert [part.dataset for part in seen] == ["dendi"] * 4 + ["sdrw"] * 3
-    assert seen[0].chosen == (0, 4, 7, 11)
+    monkeypatch.setattr(calibration, "evaluation_images", lambda *asked: seen.append(asked) or real(*asked))
+    monkeypatch.setattr(calibration, "BATCH", 3)
+    in_batches = detection_threshold(Shown(), splits)
+    assert [(part.dataset, *numbers) for part, numbers in seen] == [("dendi", 0, 1, 2), ("dendi", 3), ("sdrw", 0, 1, 2)]
+    assert seen[0][0].chosen == (0, 4, 7, 11)
+    monkeypatch.setattr(calibration, "BATCH", 1)
+    assert detection_threshold(Shown(), splits) == in_batches
 
 
 def test_it_is_the_best_for_what_a_detector_finds(tmp_path, images):

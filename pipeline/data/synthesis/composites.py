@@ -230,7 +230,9 @@ def _scene(
 def _round_things(
     rng: Generator, photographs: Photographs, backdrops: Backdrops, size: Size, recipe: Recipe
 ) -> tuple[np.ndarray, Annotation]:
-    """Discs with pictures inside, at times seen aslant; marked where the middle is half a radius from the edge."""
+    """Discs with pictures inside, at times seen aslant; marked, as discs and as centres, where the middle is half a
+    radius from the edge.
+    """
     height, width = size
     tall = round(height / (rng.uniform(0.6, 1) if rng.random() < ASLANT else 1))
     ground = backdrop(rng, backdrops, (tall, width), recipe.backdrop)[0]
@@ -240,9 +242,14 @@ def _round_things(
     )
     canvas = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX), np.float32) / 255
     inside = [(x, y, r) for x, y, r in places if abs(2 * x - width) < width - r and abs(2 * y - tall) < tall - r]
-    return canvas, Annotation(
-        centres=tuple(RotationCentre(x, (y + 0.5) * height / tall - 0.5, 0) for x, y, _ in inside)
-    )
+    marks = [_round_marks(x, (y + 0.5) * height / tall - 0.5, r, r * height / tall) for x, y, r in inside]
+    return canvas, Annotation(discs=tuple(disc for disc, _ in marks), centres=tuple(centre for _, centre in marks))
+
+
+def _round_marks(x: float, y: float, across: float, down: float) -> tuple[ReflectionDisc, RotationCentre]:
+    """The marks of an ellipse with the radii `across` and `down`."""
+    points = (x, y), (x, y - down), (x, y + down), (x - across, y), (x + across, y)
+    return ReflectionDisc(points), RotationCentre(x, y, 0)
 
 
 def _weather(rng: Generator, canvas: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def read_marks(path: Path, photographs: Named, least: float) -> Backdrops:
         axes = {name: [axis for axis in one["axes"] if score(axis) > DOUBT * least] for name, one in told.items()}
         sure = [name for name, some in axes.items() if all(score(axis) >= least for axis in some)]
         marks = [marked(axes[name], told[name]["centres"]) for name in sure]
-        shares = [drawn_by(known[name].get("shares"), axes[name]) for name in sure]
+        shares = [drawn_by(told[name].get("shares"), axes[name]) for name in sure]
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise DataError(
             f'{path}: expected {{photograph: {{"axes": [[x1, y1, x2, y2], ...], "centres": [[x, y], ...]}}}}, and '

@@ -128,8 +128,13 @@ def test_round_things_are_marked_in_their_middle():
     for seed in range(30):
         rng = np.random.default_rng(seed)
         image, marks = compose(rng, [white], Backdrops([black]), SIZE, ROUND, disturb=False)
-        assert image.shape == (*SIZE, 3) and not marks.axes and not marks.discs
-        for centre in marks.centres:
+        assert image.shape == (*SIZE, 3) and not marks.axes and len(marks.discs) == len(marks.centres)
+        for disc, centre in zip(marks.discs, marks.centres, strict=True):
+            (x, y), (_, top), (_, bottom), (left, _), (right, _) = disc.points
+            assert (x, y) == (centre.x, centre.y) == pytest.approx(((left + right) / 2, (top + bottom) / 2))
+            for edge in ((0.9 * left + 0.1 * x, y), (x, 0.9 * bottom + 0.1 * y)):
+                inside = 0 < edge[0] < SIZE[1] - 1 and 0 < edge[1] < SIZE[0] - 1
+                assert not inside or image[round(edge[1]), round(edge[0])].mean() > 90
             assert centre.fold == 0 and 0 < centre.x < SIZE[1] - 1 and 0 < centre.y < SIZE[0] - 1
             assert image[round(centre.y), round(centre.x)].mean() > 90
         marked += len(marks.centres)

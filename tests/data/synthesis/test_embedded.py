@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from pipeline.data.synthesis import embedded
 from pipeline.errors import DataError
 
-IMAGES = 8  # for training; test has 4 and, where there is one, val has 2
+IMAGES = 8  # for training, DENDI 16; test has 4 and, where there is one, val has 2
 DATASETS = "dendi", "sdrw", "ldrs", "nyu"
 
 
@@ -33,7 +33,7 @@ def check_axis(image: Path, row):
     x1, y1, x2, y2 = map(float, row)
     with Image.open(image) as opened:
         width, height = opened.size
-    assert 240 <= min(width, height) and max(width, height) <= 480
+    assert 200 <= min(width, height) and max(width, height) <= 400
     x, y = (np.linspace(start, end, 100) for start, end in ((x1, x2), (y1, y2)))
     assert np.hypot(x2 - x1, y2 - y1) > 20
     assert np.mean((-1 < x) & (x < width) & (-1 < y) & (y < height)) >= 0.9
@@ -43,7 +43,7 @@ def test_dendi(root):
     splits = [torch.load(root / "dendi" / f"{task}_split.pt", weights_only=True) for task in ("reflection", "rotation")]
     assert splits[0] == splits[1]
     names = splits[0]
-    assert [len(names[f"{split}_img"]) for split in ("train", "val", "test")] == [8, 2, 4]
+    assert [len(names[f"{split}_img"]) for split in ("train", "val", "test")] == [16, 2, 4]
     for kind in ("img", "ann"):
         assert names["all"][kind] == sum((names[f"{split}_{kind}"] for split in ("train", "val", "test")), [])
     turned = 0
