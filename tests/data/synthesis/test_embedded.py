@@ -74,6 +74,18 @@ def test_dendi_writes_every_kind_of_figure():
     assert not embedded._figures(annotations[19], 19)  # one image in twenty holds no symmetry
 
 
+def test_round_things_teach_and_are_not_tested():
+    """Images 16 to 18 of twenty; marked alike as discs and as centres."""
+    numbers = [number for number in range(80) if number % 20 in (16, 17, 18)]
+    for part in ("train", "val", "test"):
+        drawn = [embedded._draw("dendi", part, "", number, seed=1)[1] for number in numbers]
+        if part == "test":
+            assert max(len(marks.discs) for marks in drawn) <= 2
+        else:
+            assert max(len(marks.discs) for marks in drawn) > 4
+            assert all(len(marks.discs) == len(marks.centres) and not marks.axes for marks in drawn)
+
+
 def test_sdrw_training(root):
     folder = root / "sdrw" / "SDRW" / "reflection_training"
     for kind, axes in (("single", {1}), ("multiple", {2, 3})):
