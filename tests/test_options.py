@@ -67,6 +67,7 @@ def kept(monkeypatch):
         ("constant", [1, 1, 1, 1]),
         ("step", [1, 0.0625, 0.0625**2, 0.0625**3]),  # at a half, three quarters and the end
         ("cos", [0.5, 1, (1 + 0.0625) / 2, 0.0625]),
+        ("cooldown", [1, 1, 0.84375, 0.453125]),  # before the step: three quarters, a half, a quarter are left
     ],
 )
 def test_schedule_sets_all_rates(data, tmp_path, monkeypatch, schedule, factors):

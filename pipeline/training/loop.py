@@ -92,13 +92,16 @@ def train(
         progress = Progress(recipe.epochs, shown=first)
 
         while state.epoch <= recipe.epochs:
-            lr_scale = schedule_factor(recipe.schedule, state.epoch, recipe.epochs, recipe.decay, recipe.warmup)
-            state.begin_epoch(lr_scale)
+            lr_scale = partial(
+                schedule_factor, recipe.schedule, state.epoch, recipe.epochs, recipe.decay, recipe.warmup
+            )
+            state.model.train()
             batches = epoch_batches(len(dataset), params.seed, state.epoch, recipe.batch, rounds)
             images, left = sum(map(len, batches)), batches[state.step :]
             loader = training_batches(dataset, state.epoch, left, shard, params.machine.workers)
             with progress.epoch(state.epoch, images, images - sum(map(len, left)), loader) as parts:
                 for batch in left:
+                    state.scale_lr(lr_scale(part=state.step / len(batches)))
                     loss, signals, last = backward(state, batch, shard, parts, loss_of, stop)
                     if not isfinite(loss) or not state.update():
                         raise diverged(loss, state, [dataset.name(index) for index in batch], last, checkpoint, params)
@@ -114,7 +117,7 @@ def train(
                             f"{len(batches)}; all is saved, and the same command goes on from there",
                             number if first else 0,
                         )
-            figures = {"loss": state.loss / images, "lr_scale": lr_scale}
+            figures = {"loss": state.loss / images, "lr_scale": lr_scale()}
 
             if state.epoch % recipe.validate_every == 0 or state.epoch == recipe.epochs:
                 model = state.evaluated_model()

@@ -20,6 +20,8 @@ from pipeline.params import EquiSymParams, Params
 from pipeline.params.choices import Schedule
 from pipeline.params.project import located
 
+COOLDOWN = 0.6  # share of all steps in which the schedule of this name falls, the last ones
+
 
 def new_model(params: Params) -> tuple[Model, list[str]]:
     """A model and the prompts drawn: with pretrained towers and a fresh decoder, with the weights that come with the
@@ -68,14 +70,18 @@ def build_optimiser(model: Model, params: Params) -> torch.optim.Adam:
     return torch.optim.Adam(options, fused=True)  # whose square roots every processor rounds alike
 
 
-def schedule_factor(schedule: Schedule, epoch: int, epochs: int, decay: float, warmup: int) -> float:
-    """What the base learning rate is multiplied by in `epoch` (1-based) of `epochs`.
+def schedule_factor(schedule: Schedule, epoch: int, epochs: int, decay: float, warmup: int, part: float = 0.0) -> float:
+    """What the base learning rate is multiplied by in `epoch` (1-based) of `epochs`, `part` of which, in 0..1, is done.
 
-    `decay` is the factor reached at the end (`exp`), at each of the three steps (`step`) or at the bottom (`cos`);
-    `warmup` epochs of linear rise count for `cos` only.
+    `decay` is the factor reached at the end (`exp`, `cooldown`), at each of the three steps (`step`) or at the bottom
+    (`cos`); `warmup` epochs of linear rise count for `cos` only. `cooldown` alone changes within an epoch: constant,
+    then linear (docs/differences.md).
     """
     if schedule == "constant":
         return 1.0
+    if schedule == "cooldown":
+        left = 1 - (epoch - 1 + part) / epochs
+        return min(1.0, decay + (1 - decay) * left / COOLDOWN)
     if schedule == "exp":
         return decay ** (epoch / epochs)
     if schedule == "step":
@@ -105,11 +111,10 @@ class TrainingState:
         self.history: list[dict[str, float]] = []
         self.best, self.best_f1 = 0, -1.0
 
-    def begin_epoch(self, lr_scale: float) -> None:
-        """Set the learning rates to `lr_scale` times their tops, and the model to training."""
+    def scale_lr(self, factor: float) -> None:
+        """Set the learning rates to `factor` times their tops."""
         for group in self._adam.param_groups:
-            group["lr"] = group["top"] * lr_scale
-        self.model.train()
+            group["lr"] = group["top"] * factor
 
     @property
     def lr(self) -> float:

@@ -87,7 +87,7 @@ def test_frozen():
         ("decoder.upsampler", "bilinear", ["equivariant", "plain", "bilinear"]),
         ("decoder.width", 30, ["multiple of 4", "30"]),
         ("prompts.kind", "sapq", ["sapg", "reflection_axis", "objects_25", "none", "sapq"]),
-        ("train.schedule", "cosine", ["exp", "constant", "step", "cos", "cosine"]),
+        ("train.schedule", "cosine", ["exp", "constant", "step", "cos", "cooldown", "cosine"]),
         ("train.decay", 0.0, ["greater than 0", "0.0"]),
         ("train.decay", 1.5, ["less than or equal to 1", "1.5"]),
         ("train.alpha", 1.0, ["less than 1", "'balanced'", "1.0"]),

@@ -48,7 +48,7 @@ def content(folder):
 
 
 # Three steps an epoch, the last of one image.
-RECIPE = {"epochs": 3, "batch": 4, "validate_every": 2, "schedule": "exp", "ema": 0.5, "text_tower": "trained"}
+RECIPE = {"epochs": 3, "batch": 4, "validate_every": 2, "schedule": "cooldown", "ema": 0.5, "text_tower": "trained"}
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,23 @@ def test_by_hand(schedule, epoch, epochs, decay, warmup, expected):
     assert schedule_factor(schedule, epoch, epochs, decay, warmup) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("schedule", ["exp", "constant", "step", "cos"])
+@pytest.mark.parametrize(
+    "epoch, epochs, part, expected",
+    [
+        (1, 1, 0.0, 1),
+        (1, 1, 0.4, 1),
+        (1, 1, 0.7, 0.1 + 0.9 / 2),
+        (1, 1, 1.0, 0.1),
+        (2, 5, 0.99, 1),
+        (4, 5, 0.5, 0.1 + 0.9 / 2),
+        (5, 5, 0.5, 0.1 + 0.9 / 6),
+    ],
+)
+def test_cooldown_falls_by_steps_from_two_fifths_on(epoch, epochs, part, expected):
+    assert schedule_factor("cooldown", epoch, epochs, 0.1, 7, part) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["exp", "constant", "step", "cos", "cooldown"])
 def test_never_rises_and_stays_positive(schedule):
     factors = [schedule_factor(schedule, epoch, 30, 0.01, 0) for epoch in range(1, 31)]
     assert all(0 < after <= before <= 1 for before, after in zip(factors, factors[1:]))

@@ -56,7 +56,7 @@ _DIHEDRAL = Recipe(rotations=(1,), folds=(2, 3), dihedral=1.0, extent=(0.5, 0.75
 _PAIR = Recipe(mirrors=(2,), upright=0.6, extent=(0.4, 0.65))
 _SEVERAL = Recipe(mirrors=(2, 3), upright=0.6, extent=(0.4, 0.65))
 RECIPES = {  # image i of a part follows recipe i modulo their number
-    "dendi": (_TURNED, _MIRRORED) * 8 + (_ROUND,) * 3 + (Recipe(),),
+    "dendi": (_TURNED, _MIRRORED) * 8 + (_TURNED, _ROUND, _ROUND, Recipe()),
     # F1 sums over pixels: the many marks of a heap of round things would outweigh those of all other test images.
     "dendi/test": (_TURNED, _MIRRORED) * 9 + (_TURNED, Recipe()),
     "sdrw/single": (Recipe(mirrors=(1,), scenes=0.2, water=0.2, upright=0.8, extent=(0.55, 0.85)),),
