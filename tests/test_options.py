@@ -14,7 +14,7 @@ from pipeline.scoring.heat_maps import heat_maps
 from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
 from pipeline.training.loop import balanced_alpha, train
 from pipeline.training.resume import Checkpoint
-from pipeline.training.state import TrainingState, build_optimiser, new_model
+from pipeline.training.state import TrainingState, build_optimiser, new_model, schedule_factor
 from tests.training.test_loop import PARAMS, SIZE, history, params, split
 
 
@@ -84,6 +84,17 @@ def test_schedule_sets_all_rates(data, tmp_path, monkeypatch, schedule, factors)
     for found, factor in zip(rates, factors, strict=True):  # one step an epoch
         assert found[-1] == pytest.approx(4e-3 * factor)
         assert found[:-1] == pytest.approx([1e-4 * factor] * 5)  # before the blocks, and four of them
+
+
+def test_cooldown_falls_within_an_epoch(data, tmp_path, monkeypatch):
+    rates, update = [], TrainingState.update
+    monkeypatch.setattr(TrainingState, "update", lambda self: rates.append(self.lr) or update(self))
+    recipe = {"schedule": "cooldown", "epochs": 1, "decay": 0.0625, "batch": 1}
+    train(options(entry={"decoder_lr": 4e-3}, **recipe), *data, tmp_path)
+    steps = sum(map(len, data[0]))
+    assert len(rates) == steps > 4
+    factors = [schedule_factor("cooldown", 1, 1, 0.0625, 0, number / steps) for number in range(steps)]
+    assert rates == pytest.approx([4e-3 * factor for factor in factors])
 
 
 @pytest.mark.parametrize("frozen", [0, 2])
