@@ -173,4 +173,4 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="2 training images or more, got 1"):
         embedded.write("dendi", Path("nowhere"), 1, seed=1)
     with pytest.raises(DataError, match="nothing.png: not found; expected this photograph"):
-        embedded._load("skimage/data/nothing.png")
+        embedded._load("skimage/data/nothing.png", None)
