@@ -69,12 +69,15 @@ def stop_with_dvc() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def end_with_parent() -> None:
-    """End this process soon after the one that started it: else it would wait for ever for those that are gone."""
-    parent = os.getppid()
+def end_with_parent(parent: int | None = None) -> None:
+    """End this process soon after the one that started it: else it would wait for ever for those that are gone.
+
+    `parent`: the number of that one; without it, of the present parent, which is another one if it has gone already.
+    """
+    expected = os.getppid() if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == expected:
             time.sleep(0.5)
         os._exit(1)
 
@@ -87,17 +90,17 @@ def on_all_cores(function: Callable[[Item], Made], items: Sequence[Item]) -> Ite
     if cores == 1 or len(items) < 2:
         yield from map(function, items)
         return
-    pool = ProcessPoolExecutor(min(cores, len(items)), get_context("fork"), _work_quietly)
+    pool = ProcessPoolExecutor(min(cores, len(items)), get_context("fork"), _work_quietly, (os.getpid(),))
     try:
         yield from pool.map(function, items)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _work_quietly() -> None:
+def _work_quietly(parent: int) -> None:
     """Leave Ctrl-C to the process that waits for this one, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    end_with_parent(parent)
 
 
 def keep_memory() -> None:

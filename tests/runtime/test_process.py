@@ -42,19 +42,22 @@ def test_all_cores_work_and_the_order_stays():
         list(on_all_cores((1).__truediv__, [1, 0, 1]))
 
 
-KILLED = """
-import os, sys, time
+WORKING = """
+import os, signal, sys, time
 from pipeline.runtime.process import on_all_cores
 def work(number):
     os.write(1, f"{os.getpid()}\\n".encode())  # at once: two that print at the same time may mix their lines
     time.sleep(60)
+if sys.argv[1] == "starting":  # the first thing that each does takes long, and meanwhile its starter is killed
+    signal.signal = lambda *arguments: os.write(1, f"{os.getpid()}\\n".encode()) and time.sleep(2)
 list(on_all_cores(work, range(4)))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="one core works alone")
-def test_those_that_work_end_with_the_process_that_is_killed():
-    parent = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_those_that_work_end_with_the_process_that_is_killed(moment):
+    parent = subprocess.Popen([sys.executable, "-c", WORKING, moment], stdout=subprocess.PIPE, text=True)
     workers = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
     parent.kill()
     _, left = psutil.wait_procs(workers, timeout=20)
