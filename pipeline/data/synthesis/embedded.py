@@ -39,7 +39,6 @@ TEST = {  # photograph -> left, top, right, bottom of a part where nothing is sy
     "foolbox/data/imagenet_06_609.jpg": (0, 320, 512, 512),  # a road
     "nikola/data/samplesite/galleries/demo/tesla_lightning1_lg.jpg": (0, 0, 399, 288),  # all of it, a laboratory
     "nikola/data/samplesite/galleries/demo/tesla_lightning2_lg.jpg": (270, 60, 445, 324),  # sparks
-    "gradio/media_assets/images/cheetah.jpg": (0, 0, 502, 343),  # all of it, an animal from the side
 }
 # As a backdrop these would bring round things that nobody has marked; they lend content to objects.
 NO_BACKDROP = {
