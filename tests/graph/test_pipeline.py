@@ -48,7 +48,7 @@ def test_repro_leaves_a_report_and_small_metrics(project):
     assert robustness["identity"]["model_mean_difference"] == 0 < robustness["rotation"]["model_mean_difference"] < 1
     assert "not comparable" in report.lower()
     data = json.loads((project / "metrics/data.json").read_text())
-    assert data["dendi"]["train"]["images"] == 8 and all(
+    assert data["dendi"]["train"]["images"] == 16 and all(  # twice as many as of the others
         s["fault"] == 0 for splits in data.values() for s in splits.values()
     )
     assert "<table>" in (project / "data/report/report.html").read_text()
