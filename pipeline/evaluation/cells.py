@@ -8,6 +8,7 @@ from pipeline.data.packed.split import PackedSplit
 from pipeline.evaluation.robustness import robustness
 from pipeline.model.base import Model
 from pipeline.params import Params
+from pipeline.scoring.f1 import F1Counts
 from pipeline.scoring.heat_maps import score
 
 ROBUSTNESS_IMAGES = 40  # of the test images: transforming takes ten times as long as scoring
@@ -37,7 +38,7 @@ def cell_scores(
     `max_f1` is of all test images. The others are of some, evenly spread, `turned` by up to 45 degrees, or by a
     `quarter`: their F1, and the figures of robustness.py on how far T model(x) and model(T x) are apart.
     """
-    counts = score(model, test, batch, "test")
+    counts = sum(score(model, test, batch, "test"), F1Counts.zero())
     few = [
         split.excerpt(np.linspace(0, len(split) - 1, min(ROBUSTNESS_IMAGES, len(split))).round().astype(int))
         for split in test

@@ -39,11 +39,12 @@ class ModelRecord:
     """The header's entries. A default is what a checkpoint that lacks the entry was made with.
 
     `task`; `backbone`: its name in the catalogue, or equisym; `towers`, `decoder`: the parameters of these parts, or
-    those of an EquiSym, which has no decoder of its own; `prompts`: the M
-    prompts, and their `prompt_kind`; `precision`: of the products, in training and in use; `epoch`: the one that the
-    weights are of; `validation_f1`: in 0..1, the mean over the data sets; `thresholds`: test set -> the best for pixels
-    on its validation images; `portable`: whether the weights are those of plain convolutions; `views`: how detection
-    looks at a picture, input size in pixels and whether mirrored; none: at the towers' size, as it is and mirrored;
+    those of an EquiSym, which has no decoder of its own; `prompts`: the M prompts, and their `prompt_kind`;
+    `precision`: of the products, in training and in use; `epoch`: the one that the weights are of; `validation_f1`: in
+    0..1, the mean over the data sets; `thresholds`: test set -> the best for pixels on its validation images, or the
+    lowest that is about as good on all, where it has none; `portable`: whether the weights are those of plain
+    convolutions; `views`: how detection looks at a picture, input size in pixels and whether mirrored; none: at the
+    towers' size, as it is and mirrored;
     `detection_threshold`: the best score of axes or centres on the validation images; None: not known; `calibration`:
     what makes probabilities of these scores, those of detection.confidence.Calibration; None: they stay what they are;
     `params`: all parameters of the run that trained it, as information; `checksum`: of the file; empty: there is none.
@@ -72,7 +73,7 @@ class ModelRecord:
         return self.towers.input_size
 
     def threshold(self, test_set: str) -> float:
-        """The best for pixels on the set's validation images; of a released checkpoint, which tells none, its own."""
+        """That for pixels on this test set; of a released checkpoint, which tells none, its own."""
         return self.thresholds["released" if "released" in self.thresholds else test_set]
 
     @property

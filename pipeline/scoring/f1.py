@@ -5,6 +5,7 @@ thresholding, so that one grey-scale dilation, of how many thresholds each pixel
 counts at all thresholds exactly.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,20 @@ class F1Counts:
     def best(self) -> int | None:
         """Index of the threshold with the highest F1 (the first of equals); None for a set without ground truth."""
         return int(self.f1.argmax()) if self.actual else None
+
+
+def lowest_alike(each: Sequence[F1Counts]) -> int:
+    """Index of the lowest threshold whose F1 is within a standard error of the best one, of the counts of each image.
+
+    The rule of one standard error of Breiman et al. (Classification and Regression Trees, 1984), the error by the
+    jackknife over images. Some image must have ground truth.
+    """
+    total = sum(each, F1Counts.zero())
+    others = [
+        F1Counts(total.true - one.true, total.predicted - one.predicted, total.actual - one.actual) for one in each
+    ]
+    error = np.sqrt((len(each) - 1) * np.var([other.f1[total.best] for other in others]))
+    return int((total.f1 >= total.f1.max() - error).argmax())
 
 
 def count(heat_map: np.ndarray, mask: np.ndarray) -> F1Counts:

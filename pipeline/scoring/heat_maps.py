@@ -34,10 +34,12 @@ def heat_maps(
                 bar.update()
 
 
-def score(model: Model, splits: Sequence[PackedSplit], batch: int, description: str, shard: Shard = ALL) -> F1Counts:
-    """The F1 counts of all samples of these splits, or of a shard of them."""
-    total = F1Counts.zero()
-    for split in splits:
-        for number, heat_map in heat_maps(model, split, batch, description, shard):
-            total += count(heat_map, split.mask(number))
-    return total
+def score(
+    model: Model, splits: Sequence[PackedSplit], batch: int, description: str, shard: Shard = ALL
+) -> list[F1Counts]:
+    """The F1 counts of each sample of these splits, or of a shard of them."""
+    return [
+        count(heat_map, split.mask(number))
+        for split in splits
+        for number, heat_map in heat_maps(model, split, batch, description, shard)
+    ]

@@ -25,7 +25,7 @@ from pipeline.params.project import project
 from pipeline.processes import Shard, gathered, start
 from pipeline.runtime.files import locked
 from pipeline.runtime.process import StopRequest, stop_request
-from pipeline.scoring.f1 import THRESHOLDS, F1Counts
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts, lowest_alike
 from pipeline.scoring.heat_maps import score
 from pipeline.scoring.sets import TEST_SETS
 from pipeline.training.loader import TrainingSet, epoch_batches, first_batches, training_batches
@@ -217,19 +217,19 @@ def validate(model: Model, validation: list[PackedSplit], batch: int, shard: Sha
     """The mean over the data sets of their max F1, and each test set's best threshold on its validation images.
 
     Each data set counts alike: summed pixels would follow the set with the largest filled discs. A test set without
-    validation images of its own takes the threshold that is best on all of them.
+    validation images of its own takes the lowest threshold that is about as good as the best one on all of them: a
+    model is less sure of images of a kind that it was not trained on.
     """
-    counts = {
-        split.dataset: sum(
-            gathered(score(model, [split], batch, f"validation {split.dataset}", shard)), F1Counts.zero()
-        )
+    each = {
+        split.dataset: sum(gathered(score(model, [split], batch, f"validation {split.dataset}", shard)), [])
         for split in validation
     }
+    counts = {dataset: sum(found, F1Counts.zero()) for dataset, found in each.items()}
     marked = {dataset: found for dataset, found in counts.items() if found.best is not None}
     if not marked:
         raise DataError("the validation images hold no marks, so that no epoch can be called best")
-    thresholds = {}
+    elsewhere, thresholds = lowest_alike([one for dataset in marked for one in each[dataset]]), {}
     for test_set, datasets in TEST_SETS.items():
-        own = [marked[dataset] for dataset in datasets if dataset in marked] or marked.values()
-        thresholds[test_set] = float(THRESHOLDS[sum(own, F1Counts.zero()).best])
+        own = sum((marked[dataset] for dataset in datasets if dataset in marked), F1Counts.zero())
+        thresholds[test_set] = float(THRESHOLDS[elsewhere if own.best is None else own.best])
     return float(np.mean([found.f1.max() for found in marked.values()])), thresholds

@@ -18,6 +18,7 @@ from pipeline.inference.detector import load
 from pipeline.model.checkpoint import load_model
 from pipeline.model.equisym.model import learning_model
 from pipeline.params import EquiSymParams
+from pipeline.scoring.f1 import F1Counts
 from pipeline.scoring.heat_maps import score
 from tests.conversion.released_equisym import (
     assert_agrees,
@@ -172,7 +173,7 @@ def test_the_stage_evaluates_what_was_exported(tmp_path, steerable_state):
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "metrics/dendi.json").read_text())["dendi"]
     split = PackedSplit(tmp_path / "data/packed/model/dendi/test.safetensors", "reflection")
-    counts = score(read(released)[0], [split], 2, "test")
+    counts = sum(score(read(released)[0], [split], 2, "test"), F1Counts.zero())
     assert figures["max_f1"] == pytest.approx(counts.f1.max(), abs=1e-3)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, maximum_filter
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support
 
-from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count, dilate, thresholds_passed
+from pipeline.scoring.f1 import THRESHOLDS, F1Counts, count, dilate, lowest_alike, thresholds_passed
 
 DISC = np.hypot(*np.mgrid[-5:6, -5:6]) <= 5
 SHAPES = [(1, 1), (3, 7), (7, 3), (1, 40), (40, 1), (2, 2), (12, 11), (31, 24)]
@@ -125,6 +125,29 @@ def test_best_is_the_highest_f1():
     np.testing.assert_array_equal(counts.f1 == 1, perfect)
     assert counts.best == perfect.argmax() == 30  # 31 / 101 is the first threshold above 0.3
     assert F1Counts.zero().best is None
+
+
+def known_counts(curve: dict[int, int]) -> F1Counts:
+    """Of an image with 100 pixels marked and 100 predicted, so that F1 at a threshold is the right ones in per cent."""
+    right = np.zeros(100, np.int64)
+    right[list(curve)] = list(curve.values())
+    return F1Counts(right, np.full(100, 100), 100)
+
+
+@pytest.mark.parametrize(("below", "chosen"), [((79, 41), 20), ((59, 59), 50), ((80, 39), 50)])
+def test_the_lowest_threshold_within_a_standard_error(below, chosen):
+    """The best F1 is 0.7, without the one image 0.6 and without the other 0.8: its standard error is 0.1."""
+    each = [known_counts({20: share, 50: best, 60: best}) for share, best in zip(below, (80, 60), strict=True)]
+    assert lowest_alike(each) == chosen
+
+
+def test_the_standard_error_shrinks_with_the_number_of_images():
+    few, many = ([known_counts({20: 62, 50: 80}), known_counts({20: 62, 50: 60})] * pairs for pairs in (1, 20))
+    assert (lowest_alike(few), lowest_alike(many)) == (20, 50)
+
+
+def test_one_image_has_no_standard_error():
+    assert lowest_alike([known_counts({20: 69, 50: 70})]) == 50
 
 
 def test_counts_add_up_in_any_order():

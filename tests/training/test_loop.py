@@ -98,7 +98,7 @@ def test_checkpoint_is_what_the_record_says(run, data):
     record, folder = run
     model, found = load_model(folder / "model.safetensors")
     assert found == record and len(found.prompts) == 2
-    counts = score(model, data[1], 4, "again")
+    counts = sum(score(model, data[1], 4, "again"), F1Counts.zero())
     assert counts.f1.max() == pytest.approx(record.validation_f1)
     assert all(0 < threshold < 1 for threshold in record.thresholds.values())
     assert {path.name for path in folder.iterdir()} == {"model.safetensors", "live"}
@@ -146,7 +146,7 @@ def scripted(monkeypatch, *f1s):
 
     def found(*args):
         right = np.full(100, round(100 * next(scores)))
-        return F1Counts(right, np.full(100, 100), 100)
+        return [F1Counts(right, np.full(100, 100), 100)]
 
     monkeypatch.setattr("pipeline.training.loop.score", found)
 
